@@ -1,0 +1,47 @@
+"""Run notebooks from top to bottom, save their outputs, and clean them; cell ids stay.
+
+    python docs/run_notebooks.py [FILE ...]      (default: all in nbs/)
+"""
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
+
+
+def run(path: Path) -> str:
+    "Run one notebook; gives the error, or nothing."
+    notebook = nbformat.read(path, as_version=4)
+    metadata = notebook.metadata.copy()
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
+                            resources={"metadata": {"path": path.parent}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return str(error)
+    notebook.metadata = metadata
+    nbformat.write(notebook, path)
+    subprocess.run([Path(sys.executable).parent / "nbdev-clean", "--fname", path], check=True)
+    return ""
+
+
+def main(paths: list[Path]) -> int:
+    failed = 0
+    for path in paths:
+        start = time.monotonic()
+        print(f"{path.name:30}", end="", flush=True)
+        error = run(path)
+        print(f"{time.monotonic() - start:5.0f} s" + ("  failed, not saved" if error else ""), flush=True)
+        if error:
+            print(error, file=sys.stderr)
+            failed += 1
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))))

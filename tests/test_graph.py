@@ -1,0 +1,413 @@
+"""Properties of the store that no lesson should carry: any order, any chunking, any name, and a crash at any instant."""
+import math
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kglearn.data import BadInput, Document, Mention, Relation, load_clinic
+from kglearn.graph import (CLINIC_SCHEMA, Evidence, Fact, KnowledgeGraph, Schema, add_gold, belief_from, clinic_graph, noisy_or,
+                           posterior)
+
+HOSTILE = ["'; DROP TABLE entity; --", '"', "''", "a\0b", "\0", "%", "_", "?1", ":key", "<script>alert(1)</script>", "</td>", "&amp;",
+           "Å" + "\u030a", "ﬁ", "\u202eright", "头痛", "👩‍⚕️", "\n", " ", "NULL", "x" * 5000, "../../etc/passwd", "{}", "$x$", "\\"]
+NAMES = [*HOSTILE, "flu", "cold", "asthma", "Metformin"]
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Documents whose entities have any names, are shared between documents, and are not always of one type
+
+
+@st.composite
+def documents(draw):
+    found = []
+    for number in range(draw(st.integers(1, 6))):
+        names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4))
+        text, mentions = "", []
+        for name in names:
+            key, type = f"thing:{draw(st.sampled_from(NAMES))}", draw(st.sampled_from(["disease", "medicine", "<b>"]))
+            mentions.append(Mention(len(text), len(text) + len(name), type, key))
+            text += name + ". "
+        ends = st.sampled_from([mention.entity for mention in mentions])
+        relations = draw(st.lists(st.builds(Relation, ends, st.sampled_from(["treats", *HOSTILE[:3]]), ends), max_size=4))
+        found.append(Document(f"{draw(st.sampled_from(HOSTILE))} {number}", text, "test", "", tuple(mentions), tuple(relations)))
+    return found
+
+
+def read(documents, kg=None):
+    kg = kg or KnowledgeGraph()
+    for document in documents:
+        add_gold(kg, document)
+    return kg
+
+
+def said(kg):
+    "Everything that can be asked of a graph."
+    facts = list(kg.facts())
+    return (kg.fingerprint(), kg.entities(), facts, kg.aliases(), kg.name_evidence(), kg.documents(),
+            [kg.evidence(fact.head, fact.relation, fact.tail) for fact in facts],
+            [replace(mention, revision=0) for mention in kg.mentions()], kg._repr_html_().partition("</caption>")[2])
+
+
+@MANY
+@given(documents(), st.randoms(use_true_random=False))
+def test_any_order_and_any_chunks_give_the_same_graph(documents, chance):
+    shuffled, kg = chance.sample(documents, len(documents)), KnowledgeGraph()
+    while shuffled:
+        chunk, shuffled = shuffled[:(size := chance.randint(1, 4))], shuffled[size:]
+        with kg.transaction("chunk"):
+            read(chunk, kg)
+    assert said(kg) == said(read(documents))
+
+
+@MANY
+@given(documents(), st.integers(0, 5))
+def test_a_dictionary_may_come_first_or_last(documents, number):
+    entity = documents[number % len(documents)].mentions[0].entity
+    graphs = [KnowledgeGraph(), read(documents)]
+    for kg in graphs:
+        kg.add_entity(entity, "its name", "disease", ["another", "its  NAME"])
+    read(documents, graphs[0])
+    assert said(graphs[0]) == said(graphs[1])
+    assert graphs[0].entity(entity).name == "its name" and graphs[0].entity(entity).type == "disease"
+
+
+@MANY
+@given(documents(), st.integers(0, 5))
+def test_forgetting_is_never_having_read(documents, number):
+    document = documents[number % len(documents)]
+    kg = read(documents)
+    assert kg.forget(document.id)
+    assert said(kg) == said(read(other for other in documents if other != document))
+    add_gold(kg, document)
+    assert said(kg) == said(read(documents))
+
+
+@MANY
+@given(documents())
+def test_everything_is_idempotent(documents):
+    kg = read(documents)
+    before, revision = said(kg), kg.revision
+    assert said(read(documents, kg)) == before and kg.revision == revision
+
+
+@MANY
+@given(documents(), st.integers(0, 5))
+def test_a_failing_transaction_leaves_nothing(documents, number):
+    document = documents[number % len(documents)]
+    kg = read(other for other in documents if other != document)
+    before, revision = said(kg), kg.revision
+    with pytest.raises(ZeroDivisionError), kg.transaction("breaks"):
+        kg.forget(documents[0].id)
+        add_gold(kg, document)
+        raise ZeroDivisionError
+    assert said(kg) == before and kg.revision == revision
+    add_gold(kg, document)
+    assert kg.revision == revision + 1
+
+
+def test_a_failing_step_of_a_transaction_leaves_nothing_but_the_rest():
+    one, two = load_clinic("graph")[:2]
+    kg = KnowledgeGraph()
+    with kg.transaction("both"):
+        add_gold(kg, one)
+        with pytest.raises(BadInput):
+            add_gold(kg, replace(two, relations=(*two.relations, Relation("nobody", "treats", "nothing"))))
+    assert said(kg) == said(read([one])) and kg.revision == 1
+    with kg.transaction("nothing stays"), pytest.raises(BadInput):
+        add_gold(kg, replace(two, mentions=(Mention(0, 10**6, "disease", "x"),)))
+    assert kg.revision == 1, "what was taken back makes no revision"
+
+
+# Belief
+
+chances = st.floats(0.001, 1).map(lambda chance: round(chance, 3))
+
+
+@given(st.lists(chances, max_size=8))
+def test_noisy_or_is_the_closed_form(confidences):
+    wrong = 1.0
+    for confidence in confidences:
+        wrong *= 1 - confidence
+    assert math.isclose(noisy_or(confidences), 1 - wrong, abs_tol=1e-12)
+    assert max(confidences, default=0) - 1e-12 <= noisy_or(confidences) <= 1
+    assert math.isclose(noisy_or(confidences), noisy_or(reversed(confidences)), abs_tol=1e-12)
+
+
+@given(st.floats(0.001, 0.999), st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 0.49))
+def test_posterior_is_bayes_rule(prior, yes, no, error):
+    true = prior * (1 - error) ** yes * error ** no
+    false = (1 - prior) * error ** yes * (1 - error) ** no
+    assert math.isclose(posterior(prior, yes, no, error), true / (true + false), rel_tol=1e-6, abs_tol=1e-12)
+
+
+pieces = st.builds(Evidence, st.sampled_from(["a", "b", "c"]), st.integers(0, 3), st.just(9),
+                   st.sampled_from(["gold", "pattern", "answer"]), chances, st.sampled_from([1, -1]))
+
+
+@given(st.lists(pieces, unique_by=lambda piece: replace(piece, confidence=1)), st.randoms(use_true_random=False))
+def test_belief_is_the_closed_form_in_any_order(evidence, chance):
+    kg = KnowledgeGraph()
+    for name in "abc":
+        kg.add_document(Document(name, "ten signs."))
+        kg.add_entity(name, name, "letter")
+    for piece in chance.sample(evidence, len(evidence)):
+        kg.add_fact("a", "is", "b", piece)
+    best = [max((p.confidence for p in evidence if p.document == name and p.extractor != "answer" and p.polarity == 1), default=0)
+            for name in "abc"]
+    answers = [piece.polarity for piece in evidence if piece.extractor == "answer"]
+    if not any(best) and not answers:
+        assert kg.belief("a", "is", "b") == 0
+        return
+    prior = min(1 - math.prod(1 - confidence for confidence in best), 0.999) if any(best) else 0.5
+    odds = prior / (1 - prior) * 19.0 ** sum(answers)
+    assert math.isclose(kg.belief("a", "is", "b"), odds / (1 + odds), rel_tol=1e-9)
+    assert kg.belief("a", "is", "b") == belief_from(kg.evidence("a", "is", "b"))
+    assert kg.neighbors("b") == list(kg.facts())
+
+
+def test_a_fact_may_join_an_entity_to_itself():
+    kg = KnowledgeGraph()
+    kg.add_entity("a", "a", "letter")
+    kg.add_fact("a", "is_a", "a", Evidence("", 0, 0, "dictionary", 0.5))
+    assert kg.neighbors("a") == [Fact("a", "is_a", "a", 0.5)]
+
+
+# Names
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_bound_and_escaped(name):
+    kg = KnowledgeGraph(schema=Schema((name,), {name: ((name,), (name,))}))
+    kg.add_document(Document(name, name, name, name))
+    kg.add_entity(name, name, name, [name])
+    kg.add_mention(name, 0, len(name), name, name, name)
+    kg.add_fact(name, name, name, Evidence(name, 0, len(name), name))
+    assert kg.document(name) == Document(name, name, name, name)
+    assert kg.entity(name) in kg.find(name) and kg.entity(name).name == name
+    assert kg.mentions(name, name)[0].surface == name and math.isclose(kg.belief(name, name, name), 0.9)
+    assert "<script>" not in kg._repr_html_() and "</td></td>" not in kg._repr_html_()
+    kg.forget(name)
+    assert kg.documents() == [] and kg.mentions() == [] and list(kg.facts()) == []
+
+
+@pytest.mark.parametrize("ask", [lambda kg: kg.find("\ud800"), lambda kg: kg.entity("\ud800"), lambda kg: kg.neighbors("\ud800"),
+                                 lambda kg: kg.add_document(Document("d", "half \ud800")), lambda kg: kg.add_entity("x", "\ud800", "t"),
+                                 lambda kg: kg.forget("\ud800")])
+def test_half_a_character_is_bad_input(ask):
+    kg = KnowledgeGraph()
+    with pytest.raises(BadInput, match="surrogate"):
+        ask(kg)
+    assert kg.revision == 0 and kg.entities() == [] and kg.documents() == []
+
+
+# What is refused
+
+def small():
+    kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_document(Document("d", "Aspirin eases headache."))
+    kg.add_entity("m", "aspirin", "medicine")
+    kg.add_entity("s", "headache", "symptom")
+    return kg
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda kg: kg.add_fact("s", "treats", "m", Evidence("d", 0, 23, "gold")), "schema has no 'treats' from symptom to medicine"),
+    (lambda kg: kg.add_fact("m", "cures", "s", Evidence("d", 0, 23, "gold")), "choose one of causes"),
+    (lambda kg: kg.add_fact("m", "treats", "x", Evidence("d", 0, 23, "gold")), "no entity 'x'"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("e", 0, 23, "gold")), "no document 'e'"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 24, "gold")), "lies outside"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", 0)), "confidence"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", float("nan"))), "confidence"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "answer", polarity=0)), "polarity"),
+    (lambda kg: kg.add_mention("d", 5, 5, "medicine", "m"), "lies outside"),
+    (lambda kg: kg.add_mention("d", 5, 24, "medicine", "m"), "lies outside"),
+    (lambda kg: kg.add_mention("e", 0, 1, "medicine", "m"), "no document 'e'"),
+    (lambda kg: kg.add_entity("m", "aspirin", "disease"), "is a medicine"),
+    (lambda kg: kg.document("e"), "add it first"),
+])
+def test_bad_calls_are_refused_and_change_nothing(call, message):
+    kg = small()
+    before, revision = said(kg), kg.revision
+    with pytest.raises(BadInput, match=message):
+        call(kg)
+    assert said(kg) == before and kg.revision == revision
+
+
+def test_a_yes_and_a_no_about_the_same_sentence_both_count():
+    for polarities in ([1, -1], [-1, 1]):
+        kg = small()
+        for polarity in polarities:
+            assert kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "answer", polarity=polarity))
+        assert math.isclose(kg.belief("m", "treats", "s"), 0.5)
+
+
+def test_another_text_under_the_same_id_takes_the_old_evidence_away():
+    kg = small()
+    kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold"))
+    assert kg.add_document(Document("d", "Aspirin eases nothing."))
+    assert kg.belief("m", "treats", "s") == 0 and kg.documents() == ["d"] and kg.document("d").text.endswith("nothing.")
+
+
+def test_a_dictionary_without_types_takes_them_from_mentions():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("d", "flu flu flu"))
+    kg.add_entity("MESH:D007251", "influenza", "", ["flu"])
+    assert kg.entity("MESH:D007251").type == ""
+    for start, type in ((0, "Disease"), (4, "Disease"), (8, "Chemical")):
+        kg.add_mention("d", start, start + 3, type, "MESH:D007251")
+    assert kg.entity("MESH:D007251").type == "Disease"
+
+
+# Files
+
+def test_a_reopened_file_is_the_same_graph(tmp_path):
+    path = tmp_path / "a folder; with 'quotes'" / "graph.db"
+    path.parent.mkdir()
+    kg = read(load_clinic("graph")[:9], KnowledgeGraph(path, CLINIC_SCHEMA))
+    before = said(kg), kg.revision, kg.schema
+    kg.close()
+    again = KnowledgeGraph(path)
+    assert (said(again), again.revision, again.schema) == before
+    read(load_clinic("graph")[:10], again)
+    assert again.revision == 10
+
+
+def test_a_file_and_memory_are_one_code_path(tmp_path):
+    documents = load_clinic("graph")[:5]
+    assert said(read(documents, KnowledgeGraph(tmp_path / "graph.db"))) == said(read(documents))
+
+
+def test_a_reader_sees_the_last_complete_revision_while_another_writes(tmp_path):
+    one, two = load_clinic("graph")[:2]
+    writer = read([one], KnowledgeGraph(tmp_path / "graph.db"))
+    with writer.transaction("two"):
+        add_gold(writer, two)
+        reader = KnowledgeGraph(tmp_path / "graph.db")
+        assert reader.documents() == [one.id]
+    assert said(reader) == said(writer)
+
+
+def not_sqlite(path):
+    path.write_text("Take one tablet twice a day.\n" * 99, encoding="utf-8")
+
+
+def somebody_elses(path):
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE holiday(picture BLOB)")
+    database.close()
+
+
+def of_another_format(path):
+    KnowledgeGraph(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    database.close()
+
+
+def cut_short(path):
+    read(load_clinic("graph"), KnowledgeGraph(path)).close()
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("spoil, message", [(not_sqlite, "not a knowledge graph"), (somebody_elses, "another program"),
+                                            (of_another_format, "format 99"), (lambda path: path.mkdir(), "cannot be opened"),
+                                            (cut_short, "not a knowledge graph|cannot be opened")])
+def test_a_file_that_is_no_graph_is_refused_and_left_alone(tmp_path, spoil, message):
+    path = tmp_path / "graph.db"
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(BadInput, match=message):
+        list(KnowledgeGraph(path).facts())
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadInput, match="check the path"):
+        KnowledgeGraph(tmp_path / "nowhere" / "graph.db")
+
+
+WRITER = """
+import sys, time
+from kglearn.data import load_clinic
+from kglearn.graph import KnowledgeGraph, add_gold
+kg = KnowledgeGraph(sys.argv[1])
+documents = load_clinic("graph")
+for document in documents[:5]:
+    add_gold(kg, document)
+print(kg.fingerprint(), flush=True)
+with kg.transaction("half done"):
+    kg.forget(documents[0].id)
+    for document in documents[5:]:
+        add_gold(kg, document)
+    print("in the middle", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_kill_in_the_middle_of_a_transaction_leaves_the_old_graph(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "graph.db"], stdout=subprocess.PIPE, text=True) as process:
+        fingerprint = process.stdout.readline().strip()
+        assert process.stdout.readline() == "in the middle\n"
+        os.kill(process.pid, signal.SIGKILL)
+    kg = KnowledgeGraph(tmp_path / "graph.db")
+    assert kg.fingerprint() == fingerprint and kg.revision == 5
+    read(load_clinic("graph"), kg)
+    assert kg.fingerprint() == read(load_clinic("graph")).fingerprint()
+
+
+STREAM = """
+import sys
+from kglearn.data import load_clinic
+from kglearn.graph import KnowledgeGraph, add_gold
+print("started", flush=True)
+kg = KnowledgeGraph(sys.argv[1])
+for document in load_clinic("graph") * 1000:
+    kg.forget(document.id)
+    add_gold(kg, document)
+"""
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("KGLEARN_KILLS", 3))))
+def test_a_kill_at_any_instant_leaves_whole_revisions(tmp_path, seed):
+    with subprocess.Popen([sys.executable, "-c", STREAM, tmp_path / "graph.db"], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        try:
+            process.wait(random.Random(seed).uniform(0, 0.5))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+    kg = KnowledgeGraph(tmp_path / "graph.db")
+    kept = set(kg.documents())
+    assert kg.fingerprint() == read(document for document in load_clinic("graph") if document.id in kept).fingerprint()
+
+
+# Speed: what grows with the graph is never gone through from end to end
+
+@pytest.mark.parametrize("ask", [
+    lambda kg: kg.neighbors("medicine:metformin"),
+    lambda kg: kg.evidence("medicine:metformin", "treats", "disease:type 2 diabetes"),
+    lambda kg: kg.belief("medicine:metformin", "treats", "disease:type 2 diabetes"),
+    lambda kg: kg.mentions(document="graph-001"),
+    lambda kg: kg.mentions(entity="medicine:metformin"),
+    lambda kg: kg.mentions("graph-001", "medicine:metformin"),
+    lambda kg: kg.find("high blood pressure"),
+    lambda kg: kg.entity("medicine:metformin"),
+    lambda kg: kg.document("graph-001"),
+    lambda kg: kg.forget("graph-001"),
+    lambda kg: kg.add_mention("graph-002", 0, 5, "disease", "disease:new"),
+    lambda kg: kg.revision,
+], ids=lambda ask: "".join(name for name in ask.__code__.co_names))
+def test_questions_use_an_index(ask):
+    kg, asked = clinic_graph(), []
+    kg._db.set_trace_callback(asked.append)
+    ask(kg)
+    kg._db.set_trace_callback(None)
+    asked = [statement for statement in asked if statement.startswith(("SELECT", "\nSELECT", "UPDATE", "INSERT"))]
+    plans = {line[3]: statement for statement in asked for line in kg._db.execute(f"EXPLAIN QUERY PLAN {statement}")}
+    tables = ("document", "entity", "alias", "mention", "evidence", "e")
+    assert asked and not {line: statement for line, statement in plans.items() if line.startswith("SCAN") and line.split()[1] in tables}
