@@ -19,6 +19,7 @@ def run(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     metadata = notebook.metadata.copy()
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
+                            extra_arguments=["--IPKernelApp.log_level=ERROR"],
                             resources={"metadata": {"path": path.parent}})
     try:
         client.execute()

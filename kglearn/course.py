@@ -237,6 +237,34 @@ def _(unseen_share):
     expect(unseen_share([], ["flu"]), 1.0)
     expect(unseen_share(["flu"], []), 0.0)
 
+# %% ../nbs/72_course.ipynb #2cf6c1cb
+@exercise("text.word_span")
+def _(word_span):
+    "From a mention in characters to a mention in words."
+    offsets = [(0, 2), (3, 8), (9, 14), (14, 15)]
+    expect(word_span(offsets, 3, 8), (1, 2))
+    expect(word_span(offsets, 3, 14), (1, 3))
+    expect(word_span(offsets, 0, 15), (0, 4))
+    expect(word_span(offsets, 10, 12), (2, 3))
+    expect(word_span(offsets, 14, 15), (3, 4))
+
+@exercise("text.cosine")
+def _(cosine):
+    "Cosine of the angle between two vectors."
+    expect(cosine([1.0, 0.0], [0.0, 1.0]), 0.0)
+    expect(cosine([1.0, 2.0], [2.0, 4.0]), 1.0)
+    expect(cosine([1.0, 0.0], [-3.0, 0.0]), -1.0)
+    expect(cosine([3.0, 4.0], [4.0, 3.0]), 0.96)
+
+@exercise("text.pack")
+def _(pack):
+    "Sentences packed into windows of limited room."
+    expect(pack([3, 3, 3], 6), [[3, 3], [3]])
+    expect(pack([5, 2, 5], 6), [[5], [2], [5]])
+    expect(pack([2, 9, 2], 6), [[2], [9], [2]])
+    expect(pack([6], 6), [[6]])
+    expect(pack([], 6), [])
+
 # %% ../nbs/72_course.ipynb #d9e5f28c
 @exercise("plots.wilson")
 def _(wilson):
@@ -296,6 +324,176 @@ def _(common_ground):
     expect(common_ground(kg, "a", "b"), ["c", "d"])
     expect(common_ground(kg, "c", "e"), ["a"])
     expect(common_ground(kg, "a", "d"), ["b"])
+
+# %% ../nbs/72_course.ipynb #a8848caf
+def _small_view():
+    import networkx
+    view = networkx.MultiDiGraph()
+    for node, type in zip("abcdef", ("x", "x", "y", "x", "x", "y")):
+        view.add_node(node, name=node, type=type)
+    for head, tail, relation in (("b", "a", "r"), ("b", "a", "s"), ("c", "b", "r"), ("d", "d", "r")):
+        view.add_edge(head, tail, relation, relation=relation)
+    return view
+
+@exercise("interchange.lonely")
+def _(lonely):
+    "How many nodes of a type have no edge."
+    expect(lonely(_small_view(), "x"), 1)
+    expect(lonely(_small_view(), "y"), 1)
+    expect(lonely(_small_view(), "z"), 0)
+
+@exercise("interchange.reached")
+def _(reached):
+    "The nodes at most so many edges away, in any direction."
+    expect(reached(_small_view(), "a", 0), {"a"})
+    expect(reached(_small_view(), "a", 1), {"a", "b"})
+    expect(reached(_small_view(), "a", 2), {"a", "b", "c"})
+    expect(reached(_small_view(), "e", 5), {"e"})
+
+@exercise("interchange.both_ways")
+def _(both_ways):
+    "Each fact a second time, backwards, under a relation of its own."
+    expect(both_ways([[0, 2], [1, 0]], [0, 1], 2), ([[0, 2, 1, 0], [1, 0, 0, 2]], [0, 1, 2, 3]))
+    expect(both_ways([[], []], [], 3), ([[], []], []))
+    expect(both_ways([[4], [4]], [2], 5), ([[4, 4], [4, 4]], [2, 7]))
+
+# %% ../nbs/72_course.ipynb #c8e04cc6
+@exercise("reader.longest_matches")
+def _(longest_matches):
+    "Of names that overlap, the leftmost and then the longest."
+    expect(longest_matches([(5, 6), (4, 6), (0, 0)]), [(0, 0), (4, 6)])
+    expect(longest_matches([(1, 3), (0, 1), (2, 2)]), [(0, 1), (2, 2)])
+    expect(longest_matches([(2, 2), (3, 3)]), [(2, 2), (3, 3)])
+    expect(longest_matches([(0, 4), (0, 1), (2, 3)]), [(0, 4)])
+    expect(longest_matches([]), [])
+
+@exercise("reader.strict_f1")
+def _(strict_f1):
+    "F1 of mentions that are right only if start, end and type all are."
+    gold = [(0, 5, "disease"), (8, 12, "symptom")]
+    expect(strict_f1(gold, gold), 1.0)
+    expect(strict_f1(gold, gold[:1]), 2 / 3)
+    expect(strict_f1(gold, [(0, 5, "symptom"), (8, 11, "symptom")]), 0.0)
+    expect(strict_f1(gold, [gold[0], gold[0], (20, 22, "test")]), 0.5)
+    expect(strict_f1([], []), 0.0)
+    expect(strict_f1(gold, []), 0.0)
+
+@exercise("reader.cue_states")
+def _(cue_states):
+    "Whether the words between two names state a relation."
+    expect(cue_states(" controls her ", "controls"), True)
+    expect(cue_states(" Controls ", "controls"), True)
+    expect(cue_states(" no longer controls her ", "controls"), False)
+    expect(cue_states(" controls what she says is her ", "controls"), False)
+    expect(cue_states(" controls what she says is her ", "controls", 5), True)
+    expect(cue_states(" is another word for ", "controls"), False)
+    expect(cue_states(" was known ", "no"), False)
+
+# %% ../nbs/72_course.ipynb #5efde4de
+@exercise("gnn.averaging_matrix")
+def _(averaging_matrix):
+    "The matrix that averages, for each node, the nodes that reach it by one relation."
+    edges = [(0, 0, 2), (1, 0, 2), (3, 1, 2)]
+    expect(averaging_matrix(edges, 0, 4), [[0, 0, 0, 0], [0, 0, 0, 0], [.5, .5, 0, 0], [0, 0, 0, 0]])
+    expect(averaging_matrix(edges, 1, 4), [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    expect(averaging_matrix([(0, 0, 1), (0, 0, 1), (1, 0, 1)], 0, 2), [[0, 0], [2 / 3, 1 / 3]])
+    expect(averaging_matrix([], 0, 1), [[0]])
+
+@exercise("gnn.realistic_rank")
+def _(realistic_rank):
+    "The filtered rank of one answer, the mean of best and worst on ties."
+    expect(realistic_rank([0.1, 0.9, 0.5], 1, set()), 1)
+    expect(realistic_rank([3, 2, 2, 1, 2], 1, set()), 3)
+    expect(realistic_rank([3, 2, 2, 1, 2], 1, {0, 1, 4}), 1.5)
+    expect(realistic_rank([0.0] * 101, 7, {7}), 51)
+
+@exercise("gnn.surprise_at")
+def _(surprise_at):
+    "Negative log-likelihood of one answer under the softmax of all scores."
+    expect(surprise_at([0, 0, 0, 0], 2), 1.3862943611)
+    expect(surprise_at([1, 2, 3], 2), 0.4076059644)
+    expect(surprise_at([1000, 0], 1), 1000)
+    expect(surprise_at([-1000, -1000], 0), 0.6931471806)
+
+# %% ../nbs/72_course.ipynb #946542dd
+@exercise("explain.one_walk")
+def _(one_walk):
+    "What each player of a game adds on entering, in one order."
+    def pair(group: frozenset) -> float:
+        return float(2 in group and len(group) > 1)
+
+    def never_empty(group: frozenset) -> float:
+        return 10.0 + sum(group) ** 2
+
+    expect(one_walk(pair, (0, 1, 2)), [0.0, 0.0, 1.0])
+    expect(one_walk(pair, (2, 1, 0)), [0.0, 1.0, 0.0])
+    expect(one_walk(never_empty, (3, 1)), [9.0, 7.0])
+    expect(one_walk(never_empty, (1, 3)), [1.0, 15.0])
+    expect(one_walk(never_empty, ()), [])
+
+@exercise("explain.log_odds")
+def _(log_odds):
+    "Log-odds of one action, from the chances of all."
+    expect(log_odds([0.5, 0.25, 0.25], 0), 0.0)
+    expect(log_odds([0.5, 0.25, 0.25], 1), -math.log(3))
+    expect(log_odds([0.01, 0.99], 1), math.log(99))
+
+@exercise("explain.comprehensiveness")
+def _(comprehensiveness):
+    "Mean loss over removing the first players one by one, as a part of the loss of all."
+    expect(comprehensiveness([4.0, 1.0, 0.0]), 0.75)
+    expect(comprehensiveness([4.0, 4.0, 4.0, 0.0]), 0.0)
+    expect(comprehensiveness([3.0, 1.0, 1.0, -1.0]), 0.5)
+    expect(comprehensiveness([1.0, -1.0, 0.0]), 2.0)
+    expect(comprehensiveness([-1.0, 1.0, 3.0]), 0.5)
+
+# %% ../nbs/72_course.ipynb #d8978c55
+class _Counting(list):
+    "A list that counts how often it is looked into."
+    looks = 0
+
+    def __getitem__(self, index):
+        self.looks += len(range(*index.indices(len(self)))) if isinstance(index, slice) else 1
+        return super().__getitem__(index)
+
+    def __iter__(self):
+        self.looks += len(self)
+        return super().__iter__()
+
+@exercise("widgets.beginning")
+def _(beginning):
+    "The names that begin with a prefix, found by bisection."
+    names = ["fever", "headache", "heart failure", "heartburn", "nausea"]
+    expect(beginning(names, "hea", 8), ["headache", "heart failure", "heartburn"])
+    expect(beginning(names, "hea", 2), ["headache", "heart failure"])
+    expect(beginning(names, "nausea", 8), ["nausea"])
+    expect(beginning(names, "z", 8), [])
+    expect(beginning([], "a", 8), [])
+    many = _Counting(f"{number:05}" for number in range(20000))
+    expect(beginning(many, "1234", 20), [f"1234{digit}" for digit in range(10)])
+    assert many.looks < 1000, f"which is right, but took {many.looks} looks at 20000 names"
+
+@exercise("widgets.walk")
+def _(walk):
+    "A walk from entity to unvisited neighbour."
+    from kglearn.graph import Evidence, KnowledgeGraph
+    kg = KnowledgeGraph()
+    for key in "abcdef":
+        kg.add_entity(key, key, "letter")
+    for head, tail in ("ab", "ca", "bd", "dc", "ee"):
+        kg.add_fact(head, "joins", tail, Evidence("", 0, 0, "dictionary"))
+    expect(walk(kg, "f"), ["f"])
+    expect(walk(kg, "e"), ["e"])
+    expect(walk(kg, "a"), ["a", "b", "d", "c"])
+    expect(walk(kg, "d"), ["d", "b", "a", "c"])
+
+@exercise("widgets.escaped")
+def _(escaped):
+    "Text made harmless for HTML."
+    expect(escaped("5 < 6 & 7 > 6"), "5 &lt; 6 &amp; 7 &gt; 6")
+    expect(escaped("<b>"), "&lt;b&gt;")
+    expect(escaped("&lt;"), "&amp;lt;")
+    expect(escaped(""), "")
 
 # %% ../nbs/72_course.ipynb #4fa4c573
 @exercise("course.fahrenheit")

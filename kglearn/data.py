@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['ASSETS', 'CLINIC_PARTS', 'BadInput', 'Mention', 'Relation', 'Document', 'parse_markup', 'read_passages',
            'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'read_dictionary', 'clinic_lexicon', 'read_jsonl',
-           'read_pubtator', 'read_documents']
+           'write_jsonl', 'read_pubtator', 'read_documents']
 
-# %% ../nbs/01_data.ipynb #4e254a69
+# %% ../nbs/01_data.ipynb #8da1e183
 import gzip
 import html
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -312,6 +313,26 @@ def _check_offsets(text: str, mentions: Iterable[Mention]) -> None:
     for mention in mentions:
         if not 0 <= mention.start < mention.end <= len(text):
             raise ValueError(f"mention {mention.start}-{mention.end} lies outside the text of {len(text)} characters")
+
+# %% ../nbs/01_data.ipynb #ddab1c8d
+def write_jsonl(documents: Iterable[Document], path: Path | str) -> None:
+    "Write what `read_jsonl` reads; a crash leaves the old file or the new one."
+    path = Path(path)
+    scratch = path.with_name(path.name + ".new")
+    with open(scratch, "w", encoding="utf-8") as file:
+        for document in documents:
+            file.write(json.dumps(_to_json(document), ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+def _to_json(document: Document) -> dict:
+    fields = {"id": document.id, "text": document.text, "source": document.source, "date": document.date}
+    if document.mentions is not None:
+        fields["mentions"] = [[m.start, m.end, m.type, m.entity] for m in document.mentions]
+    if document.relations is not None:
+        fields["relations"] = [[r.head, r.relation, r.tail] for r in document.relations]
+    return fields
 
 # %% ../nbs/01_data.ipynb #0c8e9221
 def read_pubtator(path: Path | str) -> Iterator[Document | BadInput]:

@@ -6,12 +6,13 @@
 __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'GOLD_CONFIDENCE', 'noisy_or', 'posterior', 'Evidence', 'belief_from',
            'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #35506e92
+# %% ../nbs/10_graph.ipynb #6e168a58
 import hashlib
 import html
 import json
 import math
 import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .data import BadInput, Document, clinic_lexicon, load_clinic
+from .data import BadInput, DictionaryEntry, Document, clinic_lexicon, load_clinic
 from .text import normalise, sentences
 
 # %% ../nbs/10_graph.ipynb #5f39e414
@@ -174,20 +175,22 @@ class NameEvidence:
     extractor: str
     polarity: int
 
-# %% ../nbs/10_graph.ipynb #82e0865c
+# %% ../nbs/10_graph.ipynb #8d1a6f27
 FORMAT = "1"
 _TABLES = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE revision(id INTEGER PRIMARY KEY, note TEXT);
 CREATE TABLE document(id TEXT, text TEXT, source TEXT, date TEXT, added INTEGER, removed INTEGER);
 CREATE TABLE entity(key TEXT PRIMARY KEY, name TEXT, type TEXT, added INTEGER) WITHOUT ROWID;
-CREATE TABLE alias(normalised TEXT, name TEXT, entity TEXT, added INTEGER, PRIMARY KEY(normalised, entity)) WITHOUT ROWID;
+CREATE TABLE alias(normalised TEXT, name TEXT, entity TEXT, added INTEGER,
+                   PRIMARY KEY(normalised, entity)) WITHOUT ROWID;
 CREATE TABLE mention(document TEXT, start INTEGER, "end" INTEGER, surface TEXT, normalised TEXT, type TEXT, entity TEXT,
                      extractor TEXT, confidence REAL, polarity INTEGER, added INTEGER, removed INTEGER);
 CREATE TABLE evidence(head TEXT, relation TEXT, tail TEXT, document TEXT, start INTEGER, "end" INTEGER,
                       extractor TEXT, confidence REAL, polarity INTEGER, added INTEGER, removed INTEGER);
 CREATE UNIQUE INDEX one_document ON document(id) WHERE removed IS NULL;
-CREATE UNIQUE INDEX one_mention ON mention(document, start, "end", type, entity, extractor, polarity) WHERE removed IS NULL;
+CREATE UNIQUE INDEX one_mention ON mention(document, start, "end", type, entity, extractor, polarity)
+    WHERE removed IS NULL;
 CREATE UNIQUE INDEX one_evidence ON evidence(head, relation, tail, document, start, "end", extractor, polarity)
     WHERE removed IS NULL;
 CREATE INDEX evidence_by_tail ON evidence(tail);
@@ -197,11 +200,11 @@ CREATE INDEX mention_by_name ON mention(normalised);
 INSERT INTO meta VALUES('format', '{FORMAT}'), ('schema', '{{"types": []}}');
 """
 
-# %% ../nbs/10_graph.ipynb #3dc49571
+# %% ../nbs/10_graph.ipynb #52a7ca1f
 def _connect(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a graph, made if the file is new; a `BadInput` for anything else."
     try:
-        database = sqlite3.connect(path or ":memory:", isolation_level=None)
+        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         tables = {name for name, in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
             database.executescript(f"PRAGMA journal_mode=WAL; BEGIN IMMEDIATE; {_TABLES} COMMIT")
@@ -210,7 +213,7 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous=FULL")
         found = database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     except sqlite3.OperationalError as error:
-        raise BadInput(f"{path}: cannot be opened ({error}): check the path, and that no other program holds the file") from error
+        raise BadInput(f"{path}: cannot be opened ({error}): check the path, and who else holds the file") from error
     except sqlite3.DatabaseError as error:
         raise BadInput(f"{path}: not a knowledge graph ({error}): give another path, or move the file away") from error
     if found != (FORMAT,):
@@ -218,12 +221,13 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
                        f"use the version that wrote it")
     return database
 
-# %% ../nbs/10_graph.ipynb #824f078a
+# %% ../nbs/10_graph.ipynb #900d0341
 class KnowledgeGraph:
     """Entities, facts and their evidence in SQLite: a file, or memory when there is no path.
 
     Everything that adds is idempotent: adding the same thing twice changes nothing. Calls made inside
     `with kg.transaction("note"):` become one revision, all or nothing; a call outside is a revision of its own.
+    Threads may share a graph: they take turns, and a transaction is one turn.
 
     Args:
         path: the file; created if it is not there.
@@ -232,7 +236,7 @@ class KnowledgeGraph:
         BadInput: the file is no graph, or one of another format.
     """
     def __init__(self, path: Path | str | None = None, schema: Schema | None = None):
-        self.path, self._db, self._revision = path, _connect(path), 0
+        self.path, self._db, self._revision, self._turn = path, _connect(path), 0, threading.RLock()
         if schema is not None:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES('schema', ?)", (json.dumps(asdict(schema)),))
         self.schema = Schema.from_json(self._rows("SELECT value FROM meta WHERE key = 'schema'")[0][0])
@@ -240,10 +244,11 @@ class KnowledgeGraph:
     def _rows(self, statement: str, parameters: tuple | dict = ()) -> list[tuple]:
         "What a query gives. Text goes in as a parameter, never into the statement."
         try:
-            return self._db.execute(statement, parameters).fetchall()
+            with self._turn:
+                return self._db.execute(statement, parameters).fetchall()
         except UnicodeEncodeError as error:
-            raise BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can keep: "
-                           f"clean the text with .encode('utf-8', 'replace').decode()") from None
+            raise BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can "
+                           f"keep: clean the text with .encode('utf-8', 'replace').decode()") from None
 
     def close(self) -> None:
         "Close the file."
@@ -254,19 +259,22 @@ class KnowledgeGraph:
         "Number of the last complete revision; 0 for an empty graph."
         return self._rows("SELECT coalesce(max(id), 0) FROM revision")[0][0]
 
-# %% ../nbs/10_graph.ipynb #42bf4b57
+# %% ../nbs/10_graph.ipynb #95fcb4d7
 @patch
 @contextmanager
 def transaction(self: KnowledgeGraph, note: str = ""):
     "Make the calls inside one revision: all of them happen, or none. May be nested."
-    if self._db.in_transaction:
-        with self._step():
-            yield self
-        return
-    self._db.execute("BEGIN IMMEDIATE")
-    self._revision, self._unchanged = self.revision + 1, self._db.total_changes
-    try:
+    with self._turn, self._step() if self._db.in_transaction else self._whole(note):
         yield self
+
+@patch
+@contextmanager
+def _whole(self: KnowledgeGraph, note: str):
+    "A transaction that is no part of another: it becomes a revision if anything changed."
+    self._db.execute("BEGIN IMMEDIATE")
+    try:
+        self._revision, self._unchanged = self.revision + 1, self._db.total_changes
+        yield
         if self._db.total_changes > self._unchanged:
             self._rows("INSERT INTO revision VALUES(?, ?)", (self._revision, note))
         self._db.execute("COMMIT")
@@ -290,11 +298,11 @@ def _step(self: KnowledgeGraph):
     finally:
         self._db.execute("RELEASE step")
 
-# %% ../nbs/10_graph.ipynb #dd0c8c8f
+# %% ../nbs/10_graph.ipynb #9623b628
 @patch
 def _insert(self: KnowledgeGraph, table: str, *row) -> bool:
     "Add a row, with the revision under way as `added`, unless it is there; whether it was new."
-    with nullcontext() if self._db.in_transaction else self.transaction():
+    with self._turn, nullcontext() if self._db.in_transaction else self.transaction():
         before = self._db.total_changes
         last = (self._revision, None) if table in ("document", "mention", "evidence") else (self._revision,)
         self._rows(f"INSERT OR IGNORE INTO {table} VALUES({', '.join('?' * len(row + last))})", row + last)
@@ -350,7 +358,7 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
             self._insert("alias", normalise(alias), alias, key)
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #1feefd52
+# %% ../nbs/10_graph.ipynb #c82afc12
 @patch
 def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type: str, entity: str = "",
                 extractor: str = "gold", confidence: float = 1.0, polarity: int = 1) -> bool:
@@ -363,7 +371,8 @@ def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type:
     """
     text = self.document(document).text
     if not 0 <= start < end <= len(text):
-        raise BadInput(f"mention {start}-{end} lies outside document {document!r} of {len(text)} characters: check the offsets")
+        raise BadInput(f"mention {start}-{end} lies outside document {document!r} of {len(text)} characters: "
+                       f"check the offsets")
     surface = text[start:end]
     with self.transaction(f"mention in {document}"):
         if entity:
@@ -371,13 +380,14 @@ def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type:
         return self._insert("mention", document, start, end, surface, normalise(surface), type, entity, extractor,
                             round(confidence, 3), polarity)
 
-# %% ../nbs/10_graph.ipynb #059f1daa
+# %% ../nbs/10_graph.ipynb #e1b34c7c
 def _check_evidence(kg: KnowledgeGraph, piece: Evidence) -> None:
     "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
     if not 0 < piece.confidence <= 1 or piece.polarity not in (1, -1):
         raise BadInput(f"{piece}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
     if piece.document and not 0 <= piece.start <= piece.end <= len(kg.document(piece.document).text):
-        raise BadInput(f"evidence {piece.start}-{piece.end} lies outside document {piece.document!r}: check the offsets")
+        raise BadInput(f"evidence {piece.start}-{piece.end} lies outside document {piece.document!r}: "
+                       f"check the offsets")
 
 @patch
 def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence: Evidence) -> bool:
@@ -452,13 +462,13 @@ def neighbors(self: KnowledgeGraph, key: str) -> list[Fact]:
     return list(_to_facts(self._rows(f"{half} head = :key UNION ALL {half} tail = :key AND head != :key "
                                      f"ORDER BY head, relation, tail, {_EVIDENCE}", {"key": key})))
 
-# %% ../nbs/10_graph.ipynb #a2c717e1
+# %% ../nbs/10_graph.ipynb #82ce8a48
 @patch
 def find(self: KnowledgeGraph, name: str) -> list[Entity]:
     "Entities that have this key or this name (compared as `normalise` does), in order of key."
-    keys = self._rows("SELECT entity FROM alias WHERE normalised = :name UNION SELECT entity FROM mention WHERE normalised = :name "
-                      "AND removed IS NULL AND entity != '' AND polarity > 0 UNION SELECT key FROM entity WHERE key = :key "
-                      "ORDER BY 1", {"name": normalise(name), "key": name})
+    keys = self._rows("SELECT entity FROM alias WHERE normalised = :name UNION SELECT entity FROM mention "
+                      "WHERE normalised = :name AND removed IS NULL AND entity != '' AND polarity > 0 UNION "
+                      "SELECT key FROM entity WHERE key = :key ORDER BY 1", {"name": normalise(name), "key": name})
     rows = (self._rows(_PRESENT_ENTITIES + " AND e.key = ?", key) for key in keys)
     return [Entity(*row[0]) for row in rows if row]
 
@@ -471,7 +481,7 @@ def aliases(self: KnowledgeGraph) -> dict[str, list[str]]:
         found[name].append(key)
     return dict(found)
 
-# %% ../nbs/10_graph.ipynb #d646057e
+# %% ../nbs/10_graph.ipynb #1d94ac9d
 @dataclass(frozen=True)
 class StoredMention:
     "A mention as the graph keeps it, with who found it and in which revision."
@@ -491,8 +501,9 @@ def mentions(self: KnowledgeGraph, document: str | None = None, entity: str | No
     "Mentions, of one document or one entity if given, in order of place."
     asked = {column: value for column, value in (("document", document), ("entity", entity)) if value is not None}
     conditions = "".join(f" AND {column} = :{column}" for column in asked)
-    rows = self._rows(f'SELECT document, start, "end", surface, type, entity, extractor, confidence, polarity, added FROM mention '
-                      f'WHERE removed IS NULL{conditions} ORDER BY document, start, "end", extractor, type, entity, polarity', asked)
+    rows = self._rows('SELECT document, start, "end", surface, type, entity, extractor, confidence, polarity, added '
+                      f'FROM mention WHERE removed IS NULL{conditions} '
+                      'ORDER BY document, start, "end", extractor, type, entity, polarity', asked)
     return [StoredMention(*row) for row in rows]
 
 # %% ../nbs/10_graph.ipynb #9c9ece83
@@ -513,21 +524,23 @@ def name_evidence(self: KnowledgeGraph) -> dict[str, tuple[NameEvidence, ...]]:
         found[name].append(NameEvidence(*fields))
     return {name: tuple(pieces) for name, pieces in found.items()}
 
-# %% ../nbs/10_graph.ipynb #adc82214
+# %% ../nbs/10_graph.ipynb #9575c10e
 @patch
 def forget(self: KnowledgeGraph, document: str) -> bool:
     "Make the present as if the document had never been read; earlier revisions still show it. Whether it was there."
     with self.transaction(f"forget {document}"):
         before = self._db.total_changes
         for table, column in (("document", "id"), ("mention", "document"), ("evidence", "document")):
-            self._rows(f"UPDATE {table} SET removed = ? WHERE {column} = ? AND removed IS NULL", (self._revision, document))
+            self._rows(f"UPDATE {table} SET removed = ? WHERE {column} = ? AND removed IS NULL",
+                       (self._revision, document))
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #49c57625
+# %% ../nbs/10_graph.ipynb #87355a0b
 _STATED = ("SELECT id, text, source, date FROM document WHERE removed IS NULL",
            "SELECT normalised, entity FROM alias",
            'SELECT document, start, "end", type, entity, extractor, polarity FROM mention WHERE removed IS NULL',
-           'SELECT head, relation, tail, document, start, "end", extractor, polarity FROM evidence WHERE removed IS NULL')
+           'SELECT head, relation, tail, document, start, "end", extractor, polarity FROM evidence '
+           'WHERE removed IS NULL')
 
 @patch
 def fingerprint(self: KnowledgeGraph) -> str:
@@ -536,11 +549,54 @@ def fingerprint(self: KnowledgeGraph) -> str:
     stated.append([(entity.key, entity.type) for entity in self.entities()])
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()
 
-# %% ../nbs/10_graph.ipynb #9e65a142
-_SHOWN = {("entity", "entities"): f"SELECT type FROM (SELECT '' AS key, '' AS name, '' AS type WHERE 0 UNION ALL {_PRESENT_ENTITIES})",
-          ("fact", "facts"): "SELECT relation FROM (SELECT DISTINCT head, relation, tail FROM evidence WHERE removed IS NULL)",
-          ("mention", "mentions"): "SELECT extractor FROM mention WHERE removed IS NULL",
-          ("document", "documents"): "SELECT 'read' FROM document WHERE removed IS NULL"}
+# %% ../nbs/10_graph.ipynb #f8074ed7
+@patch
+def copy(self: KnowledgeGraph) -> KnowledgeGraph:
+    "The same graph in memory; what is then done to it leaves this one alone."
+    twin = KnowledgeGraph()
+    with self._turn:
+        self._db.backup(twin._db)
+    twin.schema = self.schema
+    return twin
+
+# %% ../nbs/10_graph.ipynb #cc299cbd
+@patch
+def facts_in(self: KnowledgeGraph, document: str) -> list[tuple[str, str, str]]:
+    "Facts `(head, relation, tail)` that a document is evidence for, in order."
+    return self._rows("SELECT DISTINCT head, relation, tail FROM evidence WHERE document = ? AND removed IS NULL "
+                      "AND polarity > 0 ORDER BY 1, 2, 3", (document,))
+
+@patch
+def forget_facts(self: KnowledgeGraph, documents: Iterable[str]) -> None:
+    "Take out all evidence of facts that stands in these documents; their texts and mentions stay."
+    with self.transaction("forget facts"):
+        for document in documents:
+            self._rows("UPDATE evidence SET removed = ? WHERE document = ? AND removed IS NULL", (self._revision, document))
+
+# %% ../nbs/10_graph.ipynb #5478eb0c
+@patch
+def forget_answers(self: KnowledgeGraph) -> None:
+    "Take out every answer, of mentions and of facts."
+    with self.transaction("forget answers"):
+        for table in ("mention", "evidence"):
+            self._rows(f"UPDATE {table} SET removed = ? WHERE extractor = 'answer' AND removed IS NULL", (self._revision,))
+
+# %% ../nbs/10_graph.ipynb #0427cfc4
+@patch
+def dictionary(self: KnowledgeGraph) -> list[DictionaryEntry]:
+    "The entities that an external dictionary gave, with all their names, the main one first."
+    rows = self._rows("SELECT e.key, e.type, alias.name FROM entity e JOIN alias ON alias.entity = e.key "
+                      "WHERE e.name IS NOT NULL ORDER BY e.key, alias.name != e.name, alias.name")
+    return [DictionaryEntry(key, type, tuple(name for *_, name in group))
+            for (key, type), group in groupby(rows, key=lambda row: row[:2])]
+
+# %% ../nbs/10_graph.ipynb #f3d87120
+_SHOWN = {
+    ("entity", "entities"): f"SELECT type FROM (SELECT 1, 2, '' AS type WHERE 0 UNION ALL {_PRESENT_ENTITIES})",
+    ("fact", "facts"): "SELECT relation FROM "
+                       "(SELECT DISTINCT relation, head, tail FROM evidence WHERE removed IS NULL)",
+    ("mention", "mentions"): "SELECT extractor FROM mention WHERE removed IS NULL",
+    ("document", "documents"): "SELECT 'read' FROM document WHERE removed IS NULL"}
 
 @patch
 def _counts(self: KnowledgeGraph) -> dict[str, str]:

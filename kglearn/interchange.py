@@ -62,7 +62,7 @@ def neighborhood(kg: KnowledgeGraph, key: str, hops: int = 1, min_belief: float 
 def _add_node(graph: "MultiDiGraph", entity: Entity) -> None:
     graph.add_node(entity.key, name=entity.name, type=entity.type)
 
-# %% ../nbs/12_interchange.ipynb #48a7b005
+# %% ../nbs/12_interchange.ipynb #7aaec4ee
 def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
     """The graph as PyTorch Geometric sees it: numbers for entities, relations and types.
 
@@ -71,7 +71,8 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
         min_belief: facts believed less are left out; all entities stay.
     Returns:
         `Data` with `edge_index` `[2, facts]`, `edge_type` `[facts]`, `edge_belief` `[facts]`, `node_type` `[nodes]`,
-        and the lists that the numbers count in: `node_keys` (the order of `kg.entities()`), `relation_names`, `type_names` (sorted).
+        and the lists that the numbers count in: `node_keys` (the order of `kg.entities()`), `relation_names` and
+        `type_names` (sorted).
     """
     import torch
     from torch_geometric.data import Data
@@ -79,10 +80,11 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
     facts = [fact for fact in kg.facts() if fact.belief >= min_belief]
     node_keys, type_names = [entity.key for entity in entities], sorted({entity.type for entity in entities})
     relation_names = sorted({fact.relation for fact in facts})
-    node, relation, type = ({name: i for i, name in enumerate(names)} for names in (node_keys, relation_names, type_names))
+    node, relation, type = (dict(zip(names, range(len(names)))) for names in (node_keys, relation_names, type_names))
+    ends = [[node[fact.head], node[fact.tail]] for fact in facts]
     return Data(
         num_nodes=len(entities),
-        edge_index=torch.tensor([[node[fact.head], node[fact.tail]] for fact in facts]).reshape(-1, 2).long().T.contiguous(),
+        edge_index=torch.tensor(ends, dtype=torch.long).reshape(-1, 2).T.contiguous(),
         edge_type=torch.tensor([relation[fact.relation] for fact in facts], dtype=torch.long),
         edge_belief=torch.tensor([fact.belief for fact in facts], dtype=torch.float),
         node_type=torch.tensor([type[entity.type] for entity in entities], dtype=torch.long),

@@ -106,16 +106,16 @@ class AdversarialTerm:
         step = self.epsilon * gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return task_loss(model.decide(model.phi(batch) + step, batch), batch["labels"])
 
-# %% ../nbs/30_objective.ipynb #f454de4a
+# %% ../nbs/30_objective.ipynb #bce7c365
 @dataclass
 class Objective:
     "A weighted sum of terms, each due every so many steps; remembers the mean of each term."
     terms: Sequence = (TaskTerm(),)
     history: dict[str, list[float]] = field(default_factory=dict)
 
-    def __call__(self, model, batch: Mapping[str, Tensor], step: int) -> Tensor:
+    def __call__(self, model, batch: Mapping[str, Tensor], step: int, graph: bool = True) -> Tensor:
         outputs: dict[bool, Tensor] = {}
-        def forward(batch, graph: bool = True) -> Tensor:
+        def forward(batch, graph: bool = graph) -> Tensor:
             if graph not in outputs:
                 outputs[graph] = model(**batch, graph=graph).logits
             return outputs[graph]

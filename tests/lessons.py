@@ -71,6 +71,7 @@ class LessonRunner:
         self.package = package
         self.context = get_context("forkserver")
         self.context.set_forkserver_preload(["torch", "IPython.core.interactiveshell", "matplotlib"])
+        self.threads = max(1, (os.cpu_count() or 1) // processes)
         self.pool = ThreadPoolExecutor(processes)
         self.running = set()
 
@@ -82,7 +83,7 @@ class LessonRunner:
 
     def _run(self, module: str | None, lessons: list[Lesson], outcomes: dict[int, Future]) -> None:
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=run_lessons, args=(module, lessons, theirs))
+        process = self.context.Process(target=run_lessons, args=(module, lessons, theirs, self.threads))
         self.running.add(process)
         try:
             process.start()
@@ -115,8 +116,10 @@ def _next_outcome(connection: Connection, process) -> Outcome:
         raise ChildProcessError(f"the process ended with exit code {process.exitcode}") from None
 
 
-def run_lessons(module: str | None, lessons: list[Lesson], connection: Connection) -> None:
+def run_lessons(module: str | None, lessons: list[Lesson], connection: Connection, threads: int) -> None:
     "What the process of one notebook does: run each lesson, send its `Outcome`, and stop at the first that fails."
+    import torch
+    torch.set_num_threads(threads)
     os.environ.update(MPLBACKEND="Agg", HF_HUB_OFFLINE="1")
     failed = False
     with TemporaryDirectory(prefix="lessons-") as folder:

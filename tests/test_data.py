@@ -109,9 +109,8 @@ def test_a_damaged_pubtator_file_never_gives_shifted_labels(tmp_path, line, plac
         found = read_documents(path, bad)
     except BadInput:
         return
-    for document in found:
-        for mention in document.mentions:
-            assert "Fever" in ABSTRACT and len(document.surface(mention)) == mention.end - mention.start > 0
+    written = {line.split("\t")[3] for line in lines if line.count("\t") >= 5}
+    assert {document.surface(mention) for document in found for mention in document.mentions} <= written
 
 
 @pytest.mark.parametrize("name, content, says", [
@@ -132,13 +131,14 @@ def test_a_damaged_pubtator_file_never_gives_shifted_labels(tmp_path, line, plac
 ])
 def test_a_broken_file_is_named_with_its_line_and_can_be_collected(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadInput, match="(?s)" + ".*") as caught:
+    with pytest.raises(BadInput) as caught:
         read_documents(tmp_path / name)
     assert says in str(caught.value) and name in str(caught.value)
     (tmp_path / "fine.txt").write_text("Fine.", encoding="utf-8")
     bad = []
     found = read_documents(tmp_path, bad)
-    assert found[-1 if name < "fine" else 0].text in ("Fine.", "a") and len(bad) == (name not in ("empty.txt", "notes.docx"))
+    assert "Fine." in [document.text for document in found]
+    assert len(bad) == (0 if name in ("empty.txt", "notes.docx") else 1)
 
 
 def test_paths_that_are_not_there(tmp_path):

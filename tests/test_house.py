@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -78,11 +79,14 @@ def requirement_names(text: str) -> list[str]:
     return [re.match(r"[A-Za-z0-9._-]+", part)[0] for part in text.split()]
 
 
+owners_of_modules = cache(packages_distributions)  # reads the metadata of all that is installed
+
+
 def modules_of(distribution: str) -> set[str]:
     "The names under which a distribution is imported; its own name if it is not installed."
     def plain(name):
         return re.sub(r"[-_.]+", "-", name).lower()
-    found = {module for module, owners in packages_distributions().items() if plain(distribution) in map(plain, owners)}
+    found = {module for module, owners in owners_of_modules().items() if plain(distribution) in map(plain, owners)}
     return found or {distribution.replace("-", "_")}
 
 
@@ -94,11 +98,18 @@ def imports(source: str) -> set[str]:
     return {name.partition(".")[0] for name in found}
 
 
-@named("requirement", requirement_names(SETTINGS["requirements"]))
-def test_each_requirement_is_imported(requirement):
+@cache
+def imported_names() -> set[str]:
+    "What the package and its notebooks import, lessons too."
     sources = [path.read_text(encoding="utf-8") for path in MODULES]
     sources += ["".join(cell["source"]) for path in NOTEBOOKS for cell in cells(path) if cell["cell_type"] == "code"]
-    assert any(imports(source) & modules_of(requirement) for source in sources)
+    return set().union(*map(imports, sources))
+
+
+# jupyterlab is a program that notebooks are opened in, and nothing to import.
+@named("requirement", requirement_names(SETTINGS["requirements"] + " " + SETTINGS["notebook_requirements"]))
+def test_each_requirement_is_imported(requirement):
+    assert requirement == "jupyterlab" or imported_names() & modules_of(requirement)
 
 
 @named("requirement", sum((requirement_names(SETTINGS[key]) for key in SETTINGS if key.endswith("requirements")), []))
@@ -230,6 +241,16 @@ def test_three_exercises_each_with_a_solution(path):
     room = path.stem[3:]
     assert len([name for name in exercises() if name.startswith(f"{room}.")]) == 3
     assert f"## {room}" in "".join("".join(cell["source"]) for cell in cells(ROOT / "nbs" / "72_course.ipynb"))
+
+
+@each_room
+def test_readme_lists_the_room(path):
+    assert f"(nbs/{path.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_lists_no_other_room():
+    listed = re.findall(r"\(nbs/(\w+\.ipynb)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(listed) <= {path.name for path in ROOMS}
 
 
 @each_notebook

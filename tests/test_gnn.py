@@ -1,0 +1,470 @@
+"""What the lessons of 20_gnn do not carry: damage, interruption, brute-force twins, and the leak through f's weights."""
+import dataclasses
+import hashlib
+import json
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kglearn.data import BadInput, Document
+from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_links, fit_links, graph_tensors, link_nll,
+                         realistic_ranks, rewired, snapshot, with_inverses)
+from kglearn.graph import Evidence, KnowledgeGraph
+
+
+class NameHashEncoder:
+    "A text encoder that knows nothing: each name has a random unit vector of its own, the same in every run."
+    hash, width = "names-by-hash", 96
+
+    def readable(self, text: str) -> bool:
+        return text.isascii()
+
+    def embed(self, texts, progress=""):
+        assert all(map(self.readable, texts))
+        return torch.stack([self.vector(text) for text in texts]) if texts else torch.zeros(0, self.width)
+
+    def vector(self, text):
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return torch.nn.functional.normalize(torch.randn(self.width, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+TEXT = NameHashEncoder()
+RELATIONS = ("causes", "treats")
+
+
+def evidence(confidence=0.9, extractor="dictionary", polarity=1):
+    return Evidence("", 0, 0, extractor, confidence, polarity)
+
+
+def graph_of(facts, entities=()):
+    "A graph of these triples, each entity named by its key."
+    kg = KnowledgeGraph()
+    with kg.transaction("test"):
+        for key in sorted({end for head, _, tail in facts for end in (head, tail)} | set(entities)):
+            kg.add_entity(key, key, key.partition(":")[0])
+        for fact in facts:
+            kg.add_fact(*fact, evidence())
+    return kg
+
+
+def some_facts(count, seed=0, nodes=30):
+    "Different random facts between `nodes` entities."
+    lot = random.Random(seed)
+    possible = [(f"a:{h}", relation, f"a:{t}") for h in range(nodes) for t in range(nodes) for relation in RELATIONS if h != t]
+    return lot.sample(possible, count)
+
+
+def make_encoder(**options):
+    return GraphEncoder(RELATIONS, **{"width": TEXT.width, "dim": 16} | options)
+
+
+# The layers
+
+def layer_by_formula(encoder, features, edges):
+    "The encoder's forward pass node by node, as the docstring says it."
+    hidden = features @ encoder.lift.weight.T + encoder.lift.bias
+    for conv in encoder.convs:
+        weights = torch.einsum("rb,bio->rio", conv.comp, conv.weight)
+        after = []
+        for node in range(len(features)):
+            message = hidden[node] @ conv.root + conv.bias
+            for relation in range(2 * len(encoder.relations)):
+                neighbours = [h for h, r, t in with_inverses(edges, len(encoder.relations)).T.tolist() if r == relation and t == node]
+                if neighbours:
+                    message = message + hidden[neighbours].mean(0) @ weights[relation]
+            after.append(hidden[node] + torch.nn.functional.gelu(message))
+        hidden = torch.stack(after)
+    return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:], encoder.norm.weight, encoder.norm.bias)
+
+
+def test_the_encoder_computes_its_formula():
+    encoder = make_encoder().double().eval()
+    features = torch.randn(7, TEXT.width, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    edges = torch.tensor([[0, 0, 1], [2, 0, 1], [1, 1, 3], [3, 0, 3], [5, 1, 0], [2, 0, 1]]).T
+    torch.testing.assert_close(encoder(features, edges), layer_by_formula(encoder, features, edges))
+
+
+@pytest.mark.parametrize("message_passing", [True, False])
+def test_numbering_of_nodes_does_not_matter(message_passing):
+    encoder = make_encoder(message_passing=message_passing).double().eval()
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(20, TEXT.width, dtype=torch.double, generator=generator)
+    edges = torch.stack([torch.randint(size, (50,), generator=generator) for size in (20, 2, 20)])
+    place = torch.randperm(20, generator=generator)
+    renumbered = torch.stack([place[edges[0]], edges[1], place[edges[2]]])
+    moved = torch.empty_like(features).index_copy_(0, place, features)
+    torch.testing.assert_close(encoder(moved, renumbered)[place], encoder(features, edges), atol=1e-12, rtol=0)
+    order = torch.randperm(50, generator=generator)
+    torch.testing.assert_close(encoder(features, edges[:, order]), encoder(features, edges), atol=1e-12, rtol=0)
+
+
+def test_all_parameters_learn():
+    encoder = make_encoder()
+    edges = torch.tensor([[0, 0, 1], [1, 1, 2]]).T
+    vectors = encoder(torch.randn(3, TEXT.width, generator=torch.Generator().manual_seed(0)), edges)
+    encoder.link_scores(vectors, torch.tensor([0, 1]), torch.tensor([0, 1])).square().sum().backward()
+    assert all(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in encoder.parameters())
+
+
+def test_making_and_training_leave_the_callers_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit_links(graph_of(some_facts(20)), make_encoder(seed=9), TEXT, epochs=2, seed=9)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# The graph as tensors
+
+def test_only_believed_facts_carry_messages():
+    kg = graph_of([("a:1", "treats", "a:2"), ("a:2", "causes", "a:3"), ("a:1", "sells", "a:3")])
+    kg.add_fact("a:2", "causes", "a:3", evidence(extractor="answer", polarity=-1))
+    kg.add_fact("a:3", "causes", "a:1", evidence(0.3))
+    graph = graph_tensors(kg, RELATIONS, TEXT)
+    assert graph.edges.T.tolist() == [[0, 1, 1]] and graph.unknown_facts == 1
+    kg.add_document(Document("another", "Three causes one."))
+    kg.add_fact("a:3", "causes", "a:1", Evidence("another", 0, 17, "pattern", 0.8))
+    assert [2, 0, 0] in graph_tensors(kg, RELATIONS, TEXT).edges.T.tolist()
+
+
+def test_unreadable_names_share_no_vector_with_readable_ones_and_are_counted():
+    kg = graph_of([("a:1", "treats", "a:2")], entities=["a:热", "a:咳"])
+    frozen = snapshot(kg, make_encoder(), TEXT)
+    assert frozen.unreadable == 2
+    assert torch.equal(frozen.table[frozen.rows["a:热"]], frozen.table[frozen.rows["a:咳"]])
+    assert not torch.equal(frozen.table[frozen.rows["a:热"]], frozen.table[frozen.rows["a:1"]])
+    kg.add_fact("a:热", "causes", "a:1", evidence())
+    told = snapshot(kg, make_encoder(), TEXT)
+    assert not torch.equal(told.table[told.rows["a:热"]], told.table[told.rows["a:咳"]]), "its edges tell it apart"
+
+
+def test_an_empty_graph_is_no_error(tmp_path):
+    encoder = GraphEncoder((), width=TEXT.width)
+    history = fit_links(KnowledgeGraph(), encoder, TEXT, epochs=3)
+    assert history.loss == history.valid == ()
+    frozen = snapshot(KnowledgeGraph(), encoder, TEXT)
+    assert frozen.table.shape == (1, 64) and not frozen.table.any() and frozen.edges.shape == (3, 0)
+    frozen.save(tmp_path)
+    assert GraphSnapshot.load(tmp_path) == frozen
+    value, left_out = link_nll(frozen, encoder, [("a", "b", "c")])
+    assert math.isnan(value) and left_out == 1
+    assert evaluate_links(frozen, encoder, [("a", "b", "c")]) == LinkScores(0.0, 0.0, 0.0, 0.0, 0, 1)
+
+
+def test_one_fact_is_enough_to_train_on():
+    encoder = make_encoder()
+    history = fit_links(graph_of([("a:1", "treats", "a:2")]), encoder, TEXT, epochs=3)
+    assert len(history.loss) == 3 and all(map(math.isfinite, history.loss)) and history.best == 2
+
+
+@given(st.integers(0, 40), st.integers(0, 1000))
+def test_rewiring_keeps_who_speaks_and_who_is_spoken_to(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.stack([torch.randint(size, (count,), generator=generator) for size in (8, 3, 8)])
+    dealt = rewired(edges, seed)
+    assert torch.equal(dealt[:2], edges[:2])
+    assert sorted(dealt[1:].T.tolist()) == sorted(edges[1:].T.tolist())
+    assert torch.equal(dealt, rewired(edges, seed))
+
+
+# Ranks
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 5)), max_size=30), st.integers(0, 99))
+def test_answers_are_what_a_dictionary_would_give(triples, seed):
+    edges = torch.tensor(triples, dtype=torch.long).reshape(-1, 3).T
+    lot = random.Random(seed)
+    asked = [(lot.randrange(6), lot.randrange(3)) for _ in range(7)]
+    rows, tails = Answers(edges, 3)(torch.tensor([h for h, _ in asked]), torch.tensor([r for _, r in asked]))
+    expected = sorted((row, t) for row, question in enumerate(asked) for h, r, t in triples if (h, r) == question)
+    assert sorted(zip(rows.tolist(), tails.tolist())) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, -math.inf]), min_size=1, max_size=9), st.data())
+def test_ranks_are_the_mean_of_best_and_worst(scores, data):
+    target = data.draw(st.integers(0, len(scores) - 1))
+    known = data.draw(st.sets(st.integers(0, len(scores) - 1)))
+    others = [score for node, score in enumerate(scores) if node != target and node not in known]
+    pairs = torch.zeros(len(known), dtype=torch.long), torch.tensor(sorted(known), dtype=torch.long)
+    rank = realistic_ranks(torch.tensor([scores]), torch.tensor([target]), pairs).item()
+    if scores[target] > -math.inf:
+        best = 1 + sum(score > scores[target] for score in others)
+        worst = best + sum(score == scores[target] for score in others)
+        assert rank == (best + worst) / 2
+
+
+def by_hand():
+    """Five entities on a line, one relation r = 1, so that a link scores the product of its ends' places.
+
+    Places 3, 2, 2, 1, -1. K holds a0-a1; asked are a0-a2 and a3-a4.
+    """
+    encoder = GraphEncoder(["r"], width=TEXT.width, dim=1)
+    with torch.no_grad():
+        encoder.relation_vectors.fill_(1)
+    frozen = snapshot(graph_of([("a:0", "r", "a:1")], entities=[f"a:{i}" for i in range(5)]), encoder, TEXT)
+    table = torch.tensor([[0.0], [3.0], [2.0], [2.0], [1.0], [-1.0]])
+    return dataclasses.replace(frozen, table=table), encoder
+
+
+def test_both_sides_filtered_with_ties_by_hand():
+    frozen, encoder = by_hand()
+    # a0-a2, tail: a0 scores 9, a1 (known: out), a2 6, a3 3, a4 -3           -> rank 2
+    # a0-a2, head: a2 by a0 6, by a1 4, by itself 4, by a3 2, by a4 -2       -> rank 1
+    # a3-a4, tail: 3, 2, 2, 1, target -1                                     -> rank 5
+    # a3-a4, head: a4 by a0 -3, by a1 -2, by a2 -2, target -1, by itself 1   -> rank 2
+    scores = evaluate_links(frozen, encoder, [("a:0", "r", "a:2"), ("a:3", "r", "a:4")])
+    assert scores.mrr == pytest.approx((1 / 2 + 1 + 1 / 5 + 1 / 2) / 4)
+    assert (scores.hits1, scores.hits3, scores.hits10, scores.count, scores.left_out) == (0.25, 0.75, 1.0, 4, 0)
+    # a1-a3, head: a3 by a0 3, target 2, by a2 2 (level), itself 1, by a4 -1 -> rank 2.5; tail: 6, 4, 4, target 2, -2 -> rank 4
+    tied = evaluate_links(frozen, encoder, [("a:1", "r", "a:3"), ("a:9", "r", "a:1"), ("a:1", "q", "a:3")])
+    assert tied.mrr == pytest.approx((1 / 2.5 + 1 / 4) / 2) and tied.left_out == 2
+    # known also by `known`: a0-a3 takes a0 out of the race for the head
+    known = evaluate_links(frozen, encoder, [("a:1", "r", "a:3")], known=[("a:0", "r", "a:3")])
+    assert known.mrr == pytest.approx((1 / 1.5 + 1 / 4) / 2)
+
+
+def test_surprise_by_hand():
+    frozen, encoder = by_hand()
+    places = [3, 2, 2, 1, -1]
+    tail = math.log(sum(math.exp(3 * place) for place in places)) - 6
+    head = math.log(sum(math.exp(2 * place) for place in places)) - 6
+    value, left_out = link_nll(frozen, encoder, [("a:0", "r", "a:2"), ("a:0", "r", "b:9")])
+    assert value == pytest.approx((tail + head) / 2, abs=1e-5) and left_out == 1
+    flat = dataclasses.replace(frozen, table=torch.zeros(6, 1))
+    assert link_nll(flat, encoder, [("a:0", "r", "a:2")])[0] == pytest.approx(math.log(5), abs=1e-6)
+
+
+def test_facts_of_the_graph_and_strange_encoders_are_refused():
+    frozen, encoder = by_hand()
+    with pytest.raises(BadInput, match="edges of the snapshot"):
+        evaluate_links(frozen, encoder, [("a:0", "r", "a:1")])
+    for call in (link_nll, evaluate_links):
+        with pytest.raises(BadInput, match="graph encoder"):
+            call(frozen, GraphEncoder(["r"], width=TEXT.width, dim=1, seed=1), [("a:0", "r", "a:2")])
+
+
+# Training
+
+def test_an_edge_never_predicts_itself(monkeypatch):
+    "In no step is a fact that is asked for among the edges that carry messages, in either direction."
+    from kglearn import gnn
+    carried, asked = [], []
+    class Spy(GraphEncoder):
+        def forward(self, features, edges):
+            carried.append(set(map(tuple, edges.T.tolist())))
+            return super().forward(features, edges)
+    original = gnn._LinkRun.loss
+    monkeypatch.setattr(gnn._LinkRun, "loss", lambda run, vectors, facts:
+                        asked.append(set(map(tuple, facts.T.tolist()))) or original(run, vectors, facts))
+    facts = some_facts(40)
+    fit_links(graph_of(facts), Spy(RELATIONS, width=TEXT.width, dim=16), TEXT, epochs=3)
+    assert len(carried) == len(asked) == 3 * (4 + 1)
+    assert all(not c & a for c, a in zip(carried, asked))
+    assert len(set.union(*asked)) == 40, "and all facts are asked for"
+
+
+@pytest.mark.parametrize("message_passing", [True, False])
+def test_the_seed_decides(message_passing):
+    kg = graph_of(some_facts(60))
+    def trained(first_seed, seed):
+        encoder = make_encoder(message_passing=message_passing, seed=first_seed)
+        history = fit_links(kg, encoder, TEXT, epochs=3, seed=seed)
+        return encoder.hash, history
+    assert trained(0, 0) == trained(0, 0)
+    assert len({trained(0, 0)[0], trained(0, 1)[0], trained(1, 0)[0]}) == 3
+
+
+def test_the_order_of_building_does_not_matter():
+    facts = some_facts(40)
+    encoders = [make_encoder(), make_encoder()]
+    for encoder, order in zip(encoders, (facts, facts[::-1])):
+        fit_links(graph_of(order), encoder, TEXT, epochs=2)
+    assert encoders[0].hash == encoders[1].hash
+
+
+def test_the_best_epoch_is_kept():
+    kg, encoder = graph_of(some_facts(80)), make_encoder()
+    history = fit_links(kg, encoder, TEXT, epochs=15, valid_share=0.2, learning_rate=0.02)
+    assert history.best < 14 and min(history.valid) == history.valid[history.best], "noise is learnt by heart: an early epoch is best"
+    again = make_encoder()
+    fit_links(kg, again, TEXT, epochs=history.best + 1, valid_share=0.2, learning_rate=0.02)
+    assert again.hash == encoder.hash
+
+
+def test_an_interrupted_training_leaves_the_best_weights(monkeypatch):
+    from kglearn import gnn
+    kg, whole, broken = graph_of(some_facts(40)), make_encoder(), make_encoder()
+    fit_links(kg, whole, TEXT, epochs=2, valid_share=0)
+    original, calls = gnn._LinkRun.epoch, []
+    def interrupted(run, parts):
+        calls.append(1)
+        result = original(run, parts)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return result
+    monkeypatch.setattr(gnn._LinkRun, "epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_links(kg, broken, TEXT, epochs=5, valid_share=0)
+    assert broken.hash == whole.hash and not broken.training
+
+
+def test_links_that_follow_a_rule_are_learnt():
+    "Names that share a word are linked; f finds the links of names it has no fact about."
+    class WordEncoder(NameHashEncoder):
+        hash = "words"
+        def embed(self, texts, progress=""):
+            rows = [self.vector(text.split()[1]) + 0.3 * self.vector(text) for text in texts]
+            return torch.stack(rows) if rows else torch.zeros(0, self.width)
+    kg = KnowledgeGraph()
+    facts = [(f"cure {disease} {i}", "treats", f"ill {disease} {j}") for disease in range(6) for i in range(5) for j in range(5)]
+    for key in sorted({end for head, _, tail in facts for end in (head, tail)}):
+        kg.add_entity(key, key, key.split()[0])
+    held_out = [fact for fact in facts if fact[0].endswith("4")]
+    for fact in facts:
+        if fact not in held_out:
+            kg.add_fact(*fact, evidence())
+    encoder = make_encoder()
+    fit_links(kg, encoder, WordEncoder(), epochs=40, valid_share=0, learning_rate=0.01)
+    frozen = snapshot(kg, encoder, WordEncoder())
+    scores = evaluate_links(frozen, encoder, held_out)
+    assert scores.hits10 > 0.8, "chance is one in six"
+    assert link_nll(frozen, encoder, held_out)[0] < math.log(60) - 1
+
+
+# The snapshot
+
+def hostile_graph():
+    kg = graph_of(some_facts(30), entities=["a:../../etc", 'a:"quoted"\n', "z:Ärztin", "A:upper", "a:<script>"])
+    kg.add_entity("a:1", "a:1", "a", aliases=["another name", "noch ein Name"])
+    return kg
+
+
+@pytest.fixture
+def saved(tmp_path):
+    encoder = make_encoder()
+    fit_links(hostile_graph(), encoder, TEXT, epochs=1)
+    frozen = snapshot(hostile_graph(), encoder, TEXT)
+    frozen.save(tmp_path)
+    encoder.save(tmp_path)
+    return tmp_path, frozen, encoder
+
+
+def test_round_trip(saved):
+    folder, frozen, encoder = saved
+    found = GraphSnapshot.load(folder)
+    assert found == frozen and list(found.rows) == list(frozen.rows) and found.aliases == frozen.aliases
+    assert found.table.dtype == torch.float32 and found.edges.dtype == torch.long and found.revision == frozen.revision
+    assert GraphEncoder.load(folder).hash == encoder.hash == found.encoder_hash
+    assert not GraphEncoder.load(folder).training
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json", ".safetensors", ".safetensors"]
+    text = (folder / "snapshot.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), sort_keys=True), "JSON with sorted keys: two equal snapshots are equal files"
+
+
+def test_snapshots_differ_where_they_differ(saved):
+    _, frozen, _ = saved
+    changes = {"revision": 99, "encoder_hash": "x", "aliases": {}, "types": (), "relations": (), "unreadable": 7,
+               "table": frozen.table + 1, "edges": frozen.edges[:, 1:], "rows": {}, "unknown_facts": 3}
+    assert set(changes) == {field.name for field in dataclasses.fields(frozen)}
+    for name, value in changes.items():
+        assert dataclasses.replace(frozen, **{name: value}) != frozen, name
+    assert frozen != "a snapshot"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        frozen.revision = 1
+
+
+DAMAGE = {
+    "gone": lambda path, data: path.unlink(),
+    "empty": lambda path, data: path.write_bytes(b""),
+    "cut": lambda path, data: path.write_bytes(data[:len(data) // 2]),
+    "one bit": lambda path, data: path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
+    "other bytes": lambda path, data: path.write_bytes(b"\xff\x00" * 50),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["snapshot.json", "snapshot.safetensors", "graph_encoder.json", "graph_encoder.safetensors"])
+def test_a_damaged_half_is_refused(saved, name, damage):
+    folder, _, _ = saved
+    path = folder / name
+    data = path.read_bytes()
+    DAMAGE[damage](path, data)
+    kind = GraphSnapshot if name.startswith("snapshot") else GraphEncoder
+    with pytest.raises(BadInput, match="bring (both )?back"):
+        kind.load(folder)
+
+
+@pytest.mark.parametrize("field", ["rows", "aliases", "types", "encoder_hash", "revision", "relations"])
+def test_a_missing_or_odd_field_is_refused(saved, field):
+    folder, _, _ = saved
+    fields = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
+    for odd in ({key: value for key, value in fields.items() if key != field}, fields | {field: None}):
+        (folder / "snapshot.json").write_text(json.dumps(odd), encoding="utf-8")
+        with pytest.raises(BadInput, match="bring both back"):
+            GraphSnapshot.load(folder)
+
+
+def test_halves_of_two_snapshots_do_not_mix(saved, tmp_path):
+    folder, frozen, encoder = saved
+    kg = hostile_graph()
+    kg.add_entity("a:new", "new", "a")
+    snapshot(kg, encoder, TEXT).save(folder / "other")
+    (folder / "other" / "snapshot.safetensors").replace(folder / "snapshot.safetensors")
+    with pytest.raises(BadInput, match="belong together"):
+        GraphSnapshot.load(folder)
+
+
+def test_a_new_entity_moves_only_its_neighbourhood():
+    facts = [(f"a:{i}", "causes", f"a:{i + 1}") for i in range(9)]
+    encoder = make_encoder(layers=2)
+    before = snapshot(graph_of(facts), encoder, TEXT)
+    after = snapshot(graph_of(facts + [("a:0", "treats", "n:new")], entities=["m:stranger"]), encoder, TEXT)
+    moved = {key for key, row in before.rows.items() if not torch.equal(before.table[row], after.table[after.rows[key]])}
+    assert moved == {"a:0", "a:1"}, "two layers: two hops from the new entity"
+    assert after.table[after.rows["n:new"]].any() and after.table[after.rows["m:stranger"]].any()
+    assert not after.table[0].any()
+
+
+def test_the_table_is_what_half_precision_can_hold(saved):
+    _, frozen, _ = saved
+    assert torch.equal(frozen.table, frozen.table.half().float()) and torch.isfinite(frozen.table).all()
+
+
+# The leak through f's weights
+
+def probe(frozen, labels):
+    "Accuracy on the second half of a ridge classifier fitted on the first."
+    keys = sorted(labels, key=lambda key: hashlib.sha256(key.encode()).digest())
+    vectors = torch.stack([frozen.table[frozen.rows[key]] for key in keys]).double()
+    vectors = torch.cat([vectors, torch.ones(len(keys), 1)], 1)
+    wanted, half = torch.tensor([labels[key] for key in keys]), len(keys) // 2
+    weights = torch.linalg.solve(vectors[:half].T @ vectors[:half] + 5 * torch.eye(vectors.shape[1]),
+                                 vectors[:half].T @ torch.nn.functional.one_hot(wanted[:half]).double())
+    return ((vectors[half:] @ weights).argmax(1) == wanted[half:]).double().mean().item()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_planted_labels_leak_through_the_weights_of_f_only_if_f_trained_on_them(seed):
+    """Random labels as edges on names. f trained without those edges: a probe is at chance. f trained with them: the probe
+    reads them from a snapshot of the *clean* graph. The second half is what gives the first its meaning: were the probe
+    or f too weak to find anything, it would fail."""
+    lot = random.Random(seed)
+    names = [f"n:{lot.getrandbits(40):x}" for _ in range(200)]
+    labels = {name: lot.randrange(4) for name in names}
+    honest = [(*lot.sample(names, 2), "causes") for _ in range(300)]
+    clean = sorted({(head, "causes", tail) for head, tail, _ in honest})
+    wards = [f"w:{ward}" for ward in range(4)]
+    planted = clean + [(name, "seen_in", f"w:{label}") for name, label in labels.items()]
+
+    def read_after_training_on(facts):
+        encoder = GraphEncoder(("causes", "seen_in"), width=TEXT.width, dropout=0, seed=seed)
+        fit_links(graph_of(facts, entities=names + wards), encoder, TEXT, epochs=60, seed=seed, valid_share=0, learning_rate=0.01)
+        return probe(snapshot(graph_of(clean, entities=names + wards), encoder, TEXT), labels)
+
+    assert read_after_training_on(clean) < 0.4, "chance is 0.25, two hundred names, half of them probed"
+    assert read_after_training_on(planted) > 0.6

@@ -1,0 +1,141 @@
+"""What no lesson of 02_text carries: properties over made-up texts, and an encoder that is not what it should be."""
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kglearn.text
+from kglearn.data import BadInput, load_clinic
+from kglearn.text import (Encoder, abbreviations, default_encoder_path, load_encoder, normalise, pool_words, sentences, shared_encoder,
+                          tiny_encoder, windows, words)
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
+PROSE = st.lists(st.sampled_from(["Fever", "rifampicin", "x", "e.g.", ".", "! ", " ", "\n", "。", "糖", "(", "CKD", ")", "e\u0301", "_", "-"]), max_size=60).map("".join)
+ANY = TEXT | PROSE
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Encoder:
+    "An encoder that reads 14 pieces at once."
+    from transformers import BertConfig, BertModel
+    tokenizer, _ = tiny_encoder()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                        max_position_embeddings=16)
+    return Encoder(tokenizer, BertModel(config, add_pooling_layer=False).eval())
+
+
+@given(ANY)
+def test_words_lie_inside_never_overlap_and_cover_every_sign(text):
+    end, covered = 0, []
+    for start, stop in words(text):
+        assert end <= start < stop <= len(text)
+        assert not text[end:start].strip() and not any(letter.isspace() for letter in text[start:stop])
+        covered.append(text[start:stop])
+        end = stop
+    assert not text[end:].strip()
+    assert "".join(covered) == "".join(text.split())
+
+
+@given(ANY)
+def test_sentences_cover_every_word_and_cut_none(text):
+    spans = sentences(text)
+    assert all(a <= b for (_, a), (b, _) in zip(spans, spans[1:]))
+    assert [(start + s, start + e) for start, end in spans for s, e in words(text[start:end])] == words(text)
+    assert all(text[start:end] == text[start:end].strip() != "" for start, end in spans)
+
+
+@given(ANY)
+@settings(deadline=None)
+def test_windows_lose_no_word_of_any_text_and_fit(narrow, text):
+    cuts = windows(text, narrow)
+    assert [(start + s, start + e) for start, end in cuts for s, e in words(text[start:end])] == words(text)
+    for start, end in cuts:
+        counts = narrow.piece_counts(text[start:end])
+        assert sum(counts) <= narrow.room or len(counts) == 1
+
+
+@given(ANY)
+@settings(deadline=None, max_examples=50)
+def test_each_word_of_any_text_has_a_row(narrow, text):
+    [rows] = narrow.word_vectors([text], (0, 1))
+    assert rows.shape == (len(words(text)), 32) and torch.isfinite(rows.float()).all()
+
+
+@given(ANY)
+def test_normalise_twice_is_normalise_once(name):
+    once = normalise(name)
+    assert normalise(once) == once
+    assert normalise(f" {name.upper()} ") == normalise(name.upper())
+
+
+@given(st.sampled_from(["headache", "rash", "allergy", "beta blocker", "cough", "stroke", "biopsy", "ACE inhibitor", "reflex"]))
+def test_a_plural_is_the_same_name(name):
+    plural = name[:-1] + "ies" if name.endswith("y") else name + ("es" if name.endswith(("sh", "x")) else "s")
+    assert normalise(plural) == normalise(name)
+
+
+@given(ANY)
+def test_long_forms_stand_in_the_text_before_their_bracket(text):
+    for short, long in abbreviations(text).items():
+        place = text.index(long)
+        assert short in text[place + len(long):] and long[0].lower() == short[0].lower()
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=12))
+def test_pooling_agrees_with_a_loop(word_ids):
+    hidden = torch.arange(2.0 * len(word_ids)).reshape(1, -1, 2)
+    pooled = pool_words(hidden, torch.tensor([word_ids]), 5)[0]
+    for word in range(5):
+        rows = [hidden[0, place] for place, owner in enumerate(word_ids) if owner == word]
+        assert torch.allclose(pooled[word], torch.stack(rows).mean(0) if rows else torch.zeros(2))
+
+
+def test_abbreviations_of_clinic_are_those_of_its_labels():
+    "Where a passage introduces a short form of a labelled entity, the rule finds it or nothing."
+    for part in ("graph", "train", "golden", "test"):
+        for document in load_clinic(part):
+            entities = {document.surface(mention): mention.entity for mention in document.mentions}
+            for short, long in abbreviations(document.text).items():
+                if short in entities and long in entities:
+                    assert entities[short] == entities[long], (document.id, short, long)
+
+
+def test_damaged_weights_are_refused(monkeypatch):
+    default_encoder_path.cache_clear()
+    monkeypatch.setattr(kglearn.text, "file_hash", lambda path: "0" * 64)
+    with pytest.raises(BadInput, match="SHA-256 0000.*reinstall"):
+        default_encoder_path()
+    monkeypatch.undo()
+    assert default_encoder_path().is_dir()
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "no folder of that name", "someone/no-such-model"])
+def test_a_missing_encoder_says_what_to_do_at_once(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BadInput, match="leave the name empty"):
+        load_encoder(name)
+
+
+def test_a_folder_with_no_model_says_what_to_do(tmp_path):
+    with pytest.raises(BadInput, match="leave the name empty"):
+        load_encoder(str(tmp_path))
+
+
+def test_a_saved_encoder_loads_from_its_folder(tmp_path):
+    tokenizer, model = tiny_encoder()
+    tokenizer.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert Encoder.load(str(tmp_path)).hash == Encoder(tokenizer, model).hash
+
+
+def test_vectors_do_not_depend_on_what_was_read_before():
+    fresh, used = Encoder(*tiny_encoder()), Encoder(*tiny_encoder())
+    texts = [document.text for document in load_clinic("test")[:4]]
+    used.word_vectors(texts[::-1], (0, 2))
+    for a, b in zip(fresh.word_vectors(texts, (0, 2)), used.word_vectors(texts, (0, 2))):
+        assert torch.equal(a, b)
+
+
+def test_strangers_are_refused_and_named():
+    with pytest.raises(BadInput, match="cannot read '哮喘' .and 1 more"):
+        shared_encoder().embed(["asthma", "哮喘", "肺炎"])
