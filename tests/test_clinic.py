@@ -93,7 +93,9 @@ def test_mentions_cover_whole_words_and_never_overlap(documents):
         for mention in ordered:
             surface = document.surface(mention)
             assert surface == surface.strip() and surface, document.id
-            assert not re.search(r"\w\0\w|\w\0$", document.text[max(0, mention.start - 1):mention.start] + "\0" + surface[0]), surface
+            assert not re.search(
+                r"\w\0\w|\w\0$", document.text[max(0, mention.start - 1) : mention.start] + "\0" + surface[0]
+            ), surface
             assert mention.entity.startswith(f"{mention.type}:")
 
 
@@ -115,7 +117,10 @@ def test_signatures_of_relations_hold(documents):
     for document in documents:
         types = {mention.entity: mention.type for mention in document.mentions}
         for relation in document.relations:
-            assert CLINIC_SCHEMA.allows(types[relation.head], relation.relation, types[relation.tail]), (document.id, relation)
+            assert CLINIC_SCHEMA.allows(types[relation.head], relation.relation, types[relation.tail]), (
+                document.id,
+                relation,
+            )
             assert relation.relation != "is_a" or types[relation.head] == types[relation.tail], (document.id, relation)
             assert relation.head != relation.tail, (document.id, relation)
 

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kglearn.data import (BadInput, Document, Mention, Relation, parse_markup, read_dictionary, read_documents, read_jsonl, read_passages,
-                          read_pubtator)
+from kglearn.data import (
+    BadInput,
+    Document,
+    Mention,
+    Relation,
+    parse_markup,
+    read_dictionary,
+    read_documents,
+    read_jsonl,
+    read_passages,
+    read_pubtator,
+)
 
 PLAIN = st.text(st.characters(exclude_characters="[]()\r\n", exclude_categories=("Cs", "Cc")), max_size=20)
 SURFACE = PLAIN.filter(lambda text: text.strip())
@@ -58,8 +68,16 @@ def test_jsonl_round_trip(tmp_path, document):
     assert list(read_jsonl(path)) == [document]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["text", "mentions", "relations", "id"]), inner), max_leaves=12))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["text", "mentions", "relations", "id"]), inner)
+        ),
+        max_leaves=12,
+    )
+)
 @FILES
 def test_any_json_is_a_document_or_one_error(tmp_path, value):
     path = tmp_path / "any.jsonl"
@@ -94,7 +112,9 @@ def test_any_bytes_are_a_dictionary_or_bad_input(tmp_path, content):
             assert "any.tsv" in str(error)
 
 
-ABSTRACT = "1|t|Fever after rifampicin\n1|a|A man was treated.\n1\t0\t5\tFever\tDisease\tD005334\n1\tCID\tD012293\tD005334\n"
+ABSTRACT = (
+    "1|t|Fever after rifampicin\n1|a|A man was treated.\n1\t0\t5\tFever\tDisease\tD005334\n1\tCID\tD012293\tD005334\n"
+)
 
 
 @given(line=st.integers(0, 3), place=st.integers(0, 40), letter=st.sampled_from("x\t|9 \0é"))

@@ -262,7 +262,8 @@ def test_hidden_words_reach_the_encoder_as_mask(prior):
 def test_words_of_other_sentences_are_never_hidden(prior):
     game = skill_score(*prior, NOTE, 32, 37, "symptom")
     ids = hidden_ids(game, torch.zeros(1, game.words, dtype=torch.bool))[0]
-    first = 1 + sum(1 for start, _ in words(NOTE.text) if start < 28)
+    places = [words(NOTE.text)[word][0] for word in prior[1].encoder.pieces(NOTE.text)[1] if word >= 0]
+    first = 1 + sum(place < 28 for place in places)
     assert ids[:first].tolist() == game.piece_ids[:first].tolist() and not (ids[first:-1] == game.piece_ids[first:-1]).any()
 
 
@@ -312,7 +313,7 @@ def test_second_window(prior):
     assert torch.isclose(game(shown(game)).sigmoid(), chances(skill, processor, document, *place)[2].double(), atol=1e-4)
 
 
-@named("place", [(0, 3), (13, 16), (5, 27), (28, 31), (-1, 4), (5, 5), (500, 510), (5, 40)])
+@named("place", [(0, 3), (13, 16), (28, 31), (-1, 4), (5, 5), (500, 510), (5, 40)])
 def test_not_a_candidate(prior, place):
     with pytest.raises(BadInput, match="not a span that the skill considers"):
         skill_score(*prior, NOTE, *place, "medicine")

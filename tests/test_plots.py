@@ -1,4 +1,5 @@
-"""What no lesson of 03_plots carries: hostile labels in every place of every picture, and pictures that stand together."""
+"""What no lesson of 03_plots carries: hostile labels in every place of every picture, and sound SVG."""
+
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -10,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglearn.data import BadInput, Document, Mention
-from kglearn.plots import color_of, figure_svg, graph_layout, plot_graph, plot_intervals, plot_lines, safe_label, show_mentions
+from kglearn.plots import (
+    color_of,
+    figure_svg,
+    graph_layout,
+    plot_graph,
+    plot_intervals,
+    plot_lines,
+    safe_label,
+    show_mentions,
+)
 
 HOSTILE = r"$\frac{$</text><script>alert(1)</script>&]]> --> \x00" + "\x00\x1b\ud800$"
 LABEL = st.text(max_size=30) | st.just(HOSTILE)
@@ -61,7 +71,9 @@ def test_colours_do_not_change_from_run_to_run():
 
 
 def test_importing_the_room_imports_no_matplotlib():
-    command = "import sys, kglearn.plots; print(sorted({'matplotlib', 'networkx', 'numpy', 'torch'} & set(sys.modules)))"
+    command = (
+        "import sys, kglearn.plots; print(sorted({'matplotlib', 'networkx', 'numpy', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -93,9 +105,13 @@ def test_pyplot_holds_no_figure():
     assert pyplot.get_fignums() == before
 
 
-@given(st.text(max_size=30), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10), st.text(max_size=8)), max_size=6))
+@given(
+    st.text(max_size=30), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10), st.text(max_size=8)), max_size=6)
+)
 def test_marked_text_loses_no_letter_and_lets_no_tag_through(text, mentions):
-    inside = [Mention(start, start + length, type, type) for start, length, type in mentions if start + length <= len(text)]
+    inside = [
+        Mention(start, start + length, type, type) for start, length, type in mentions if start + length <= len(text)
+    ]
     page = show_mentions(Document("a", text), inside)._repr_html_()
     assert page.count("<") == page.count(">")
     assert page.count("<span") == page.count("</span") == 2 * len(inside)

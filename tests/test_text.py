@@ -6,11 +6,27 @@ from hypothesis import strategies as st
 
 import kglearn.text
 from kglearn.data import BadInput, load_clinic
-from kglearn.text import (Encoder, abbreviations, default_encoder_path, load_encoder, normalise, pool_words, sentences, shared_encoder,
-                          tiny_encoder, windows, words)
+from kglearn.text import (
+    Encoder,
+    abbreviations,
+    default_encoder_path,
+    load_encoder,
+    normalise,
+    pool_words,
+    sentences,
+    shared_encoder,
+    tiny_encoder,
+    windows,
+    words,
+)
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
-PROSE = st.lists(st.sampled_from(["Fever", "rifampicin", "x", "e.g.", ".", "! ", " ", "\n", "。", "糖", "(", "CKD", ")", "e\u0301", "_", "-"]), max_size=60).map("".join)
+PROSE = st.lists(
+    st.sampled_from(
+        ["Fever", "rifampicin", "x", "e.g.", ".", "! ", " ", "\n", "。", "糖", "(", "CKD", ")", "e\u0301", "_", "-"]
+    ),
+    max_size=60,
+).map("".join)
 ANY = TEXT | PROSE
 
 
@@ -19,8 +35,14 @@ def narrow() -> Encoder:
     "An encoder that reads 14 pieces at once."
     from transformers import BertConfig, BertModel
     tokenizer, _ = tiny_encoder()
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                        max_position_embeddings=16)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+    )
     return Encoder(tokenizer, BertModel(config, add_pooling_layer=False).eval())
 
 
@@ -68,7 +90,11 @@ def test_normalise_twice_is_normalise_once(name):
     assert normalise(f" {name.upper()} ") == normalise(name.upper())
 
 
-@given(st.sampled_from(["headache", "rash", "allergy", "beta blocker", "cough", "stroke", "biopsy", "ACE inhibitor", "reflex"]))
+@given(
+    st.sampled_from(
+        ["headache", "rash", "allergy", "beta blocker", "cough", "stroke", "biopsy", "ACE inhibitor", "reflex"]
+    )
+)
 def test_a_plural_is_the_same_name(name):
     plural = name[:-1] + "ies" if name.endswith("y") else name + ("es" if name.endswith(("sh", "x")) else "s")
     assert normalise(plural) == normalise(name)
