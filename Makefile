@@ -6,7 +6,7 @@ RUN := $(BIN)/.run-installed
 DEV := $(BIN)/.dev-installed
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help demo test export notebooks clean-notebooks readme docs lab
+.PHONY: help demo test export notebooks clean-notebooks readme docs lab speed
 
 help:
 	@echo "make demo       read the clinic corpus, learn from answers, write report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs       the site, docs/_build/html/index.html"
 	@echo "make export     notebooks to kglearn/*.py"
 	@echo "make notebooks  run all notebooks and save their outputs (NOTEBOOKS='nbs/10_graph.ipynb' for some)"
+	@echo "make speed      how long 'import kglearn' and 'kglearn --help' take"
 	@echo "make readme     nbs/index.ipynb to README.md"
 	@echo "PYTHON=python3.12 chooses the Python of a new .venv"
 
@@ -23,6 +24,9 @@ demo: $(RUN)
 
 test: $(DEV)
 	$(BIN)/python -m pytest
+
+speed: $(RUN)
+	$(BIN)/python tools/speed.py
 
 lab: $(DEV)
 	$(BIN)/jupyter lab nbs

@@ -212,6 +212,32 @@ def _what_went_wrong(watched: _Watched, error: BaseException) -> str:
         return f"{watched.call}, {reason}" if watched.call else reason
     return f"{watched.call}, and there the check cannot go on ({_said(error)})"
 
+# %% ../nbs/72_course.ipynb #01b00764
+@exercise("start.neighbours")
+def _(neighbours):
+    "Entities one fact away, whichever way the arrow points."
+    facts = [("aspirin", "treats", "headache"), ("migraine", "has_symptom", "headache"), ("aspirin", "causes", "bleeding")]
+    expect(neighbours(facts, "headache"), ["aspirin", "migraine"])
+    expect(neighbours(facts, "aspirin"), ["bleeding", "headache"])
+    expect(neighbours(facts, "cough"), [])
+    expect(neighbours([*facts, ("headache", "causes", "aspirin")], "aspirin"), ["bleeding", "headache"])
+
+@exercise("start.f1")
+def _(f1):
+    "Strict F1 of what was found and what there is."
+    expect(f1({(0, 7, "drug")}, {(0, 7, "drug")}), 1.0)
+    expect(f1({(0, 7, "drug"), (9, 12, "drug")}, {(0, 7, "drug")}), 0.6666667)
+    expect(f1({(0, 7, "drug")}, {(0, 8, "drug")}), 0.0)
+    expect(f1(set(), {(0, 7, "drug")}), 0.0)
+    expect(f1(set(), set()), 0.0)
+
+@exercise("start.drawn_with")
+def _(drawn_with):
+    "Chances of a policy that explores."
+    expect(drawn_with([1.0, 0.0], 0.1), [0.95, 0.05])
+    expect(drawn_with([0.7, 0.2, 0.1], 0.0), [0.7, 0.2, 0.1])
+    expect(drawn_with([0.7, 0.2, 0.1, 0.0], 1.0), [0.25, 0.25, 0.25, 0.25])
+
 # %% ../nbs/72_course.ipynb #2cfceb5a
 @exercise("data.byte_offset")
 def _(byte_offset):
@@ -415,6 +441,62 @@ def _(surprise_at):
     expect(surprise_at([1000, 0], 1), 1000)
     expect(surprise_at([-1000, -1000], 0), 0.6931471806)
 
+# %% ../nbs/72_course.ipynb #e887a81e
+@exercise("objective.surprise")
+def _(surprise):
+    "Cross-entropy of one span from its scores, of any size."
+    expect(surprise([0.0, 0.0, 0.0], 1), 1.0986123)
+    expect(surprise([1.0, 2.0, 3.0], 0), 2.4076060)
+    expect(surprise([1000.0, 999.0], 1), 1.3132617)
+    expect(surprise([-1000.0, 0.0], 0), 1000.0)
+    expect(surprise([5.0], 0), 0.0)
+
+@exercise("objective.divergence")
+def _(divergence):
+    "KL(p || q) in nats, with zeros in p."
+    expect(divergence([0.5, 0.5], [0.5, 0.5]), 0.0)
+    expect(divergence([0.75, 0.25], [0.5, 0.5]), 0.1308120)
+    expect(divergence([0.5, 0.5], [0.75, 0.25]), 0.1438410)
+    expect(divergence([0.0, 1.0], [0.2, 0.8]), 0.2231436)
+    expect(divergence([0.0, 1.0], [0.0, 1.0]), 0.0)
+
+@exercise("objective.worst_step")
+def _(worst_step):
+    "The gradient, scaled to a length; zeros stay zeros."
+    expect(worst_step([3.0, 4.0], 1.0), [0.6, 0.8])
+    expect(worst_step([-2.0, 0.0, 0.0], 0.5), [-0.5, 0.0, 0.0])
+    expect(worst_step([1e-8, 1e-8], 2.0), [1.4142136, 1.4142136])
+    expect(worst_step([0.0, 0.0], 0.5), [0.0, 0.0])
+    expect(worst_step([1.0, 2.0, 2.0], 0.0), [0.0, 0.0, 0.0])
+
+# %% ../nbs/72_course.ipynb #cf023b9c
+@exercise("skill.chances_after")
+def _(chances_after):
+    "Bayes' rule for evidence about a name."
+    expect(chances_after([0.6, 0.2, 0.2], [], 0.1), [0.6, 0.2, 0.2])
+    expect(chances_after([0.6, 0.2, 0.2], [(1, 1)], 0.1), [0.2307692, 0.6923077, 0.0769231])
+    expect(chances_after([0.6, 0.2, 0.2], [(1, 1), (1, -1)], 0.1), [0.6, 0.2, 0.2])
+    expect(chances_after([0.5, 0.5], [(0, -1), (0, -1)], 0.25), [0.1, 0.9])
+    expect(chances_after([0.2, 0.8], [(0, 1), (1, 1)], 0.5), [0.2, 0.8])
+
+@exercise("skill.kept_spans")
+def _(kept_spans):
+    "Greedy decoding without overlap."
+    expect(kept_spans([(7, 8, 3.0), (6, 8, 2.0), (3, 4, 1.0)]), [(3, 4), (7, 8)])
+    expect(kept_spans([(0, 1, 0.0), (2, 2, -1.0)]), [])
+    expect(kept_spans([(0, 2, 1.0), (2, 4, 2.0), (4, 6, 1.5)]), [(2, 4)])
+    expect(kept_spans([(0, 5, 1.0), (2, 3, 0.5), (6, 6, 0.1)]), [(0, 5), (6, 6)])
+    expect(kept_spans([]), [])
+
+@exercise("skill.strict_f1")
+def _(strict_f1):
+    "Strict F1, each mention once."
+    expect(strict_f1([(0, 7, "medicine")], [(0, 7, "medicine")]), 1.0)
+    expect(strict_f1([(0, 7, "medicine")], [(0, 7, "disease")]), 0.0)
+    expect(strict_f1([(0, 7, "medicine"), (9, 12, "test")], [(0, 7, "medicine"), (0, 7, "medicine")]), 0.6666667)
+    expect(strict_f1([(0, 1, "a"), (2, 3, "a"), (4, 5, "a")], [(2, 3, "a"), (3, 4, "a")]), 0.4)
+    expect(strict_f1([], []), 0.0)
+
 # %% ../nbs/72_course.ipynb #73a2347c
 @exercise("policy.softmax")
 def _(softmax):
@@ -474,6 +556,105 @@ def _(comprehensiveness):
     expect(comprehensiveness([1.0, -1.0, 0.0]), 2.0)
     expect(comprehensiveness([-1.0, 1.0, 3.0]), 0.5)
 
+# %% ../nbs/72_course.ipynb #3299c59b
+@exercise("system.half_step")
+def _(half_step):
+    "One half-step of coordinate descent over a grid."
+    def bowl(k: float, s: float) -> float:
+        return (k - 3) ** 2 + (s - 1) ** 2 + (k - s) ** 2
+
+    grid = [0, 1, 2, 3]
+    expect(half_step(bowl, [0, 0], 0, grid), [1, 0])
+    expect(half_step(bowl, [3, 0], 1, grid), [3, 2])
+    expect(half_step(bowl, [0, 3], 0, [2, 3]), [3, 3])
+    expect(half_step(lambda k, s: abs(k - s), [2, 2], 1, [1, 2, 5]), [2, 2])
+
+@exercise("system.goes_live")
+def _(goes_live):
+    "Whether a new skill takes the old one's place."
+    expect(goes_live(0.81, 0.80, 0.5, 0.9), True)
+    expect(goes_live(0.79, 0.80, 0.9, 0.5), False)
+    expect(goes_live(0.80, 0.80, 0.5, 0.9), True)
+    expect(goes_live(None, None, 0.9, 0.5), True)
+    expect(goes_live(None, None, 0.5, 0.9), False)
+
+@exercise("system.write_whole")
+def _(write_whole):
+    "A file that is replaced, never written into."
+    import os
+    import tempfile
+    from pathlib import Path
+    with tempfile.TemporaryDirectory() as folder:
+        path, twin = Path(folder) / "live.json", Path(folder) / "twin"
+        write_whole(path, "old")
+        assert path.exists(), "and no file was there afterwards"
+        expect(path.read_text(encoding="utf-8"), "old")
+        os.link(path, twin)
+        write_whole(path, "new")
+        expect(path.read_text(encoding="utf-8"), "new")
+        assert twin.read_text(encoding="utf-8") == "old", "and it wrote into the old file: a kill in the middle would have left half of either"
+        assert {file.name for file in Path(folder).iterdir()} == {"live.json", "twin"}, "and it left other files behind"
+
+# %% ../nbs/72_course.ipynb #65921910
+@exercise("trial.f1")
+def _(f1):
+    "F1 from three counts."
+    expect(f1(3, 4, 5), 2 / 3)
+    expect(f1(5, 5, 5), 1.0)
+    expect(f1(0, 4, 5), 0.0)
+    expect(f1(0, 0, 0), 0.0)
+
+@exercise("trial.paired_gains")
+def _(paired_gains):
+    "Gains on given resamples, each the same for both."
+    before, after = [(1, 2, 2), (0, 2, 2)], [(2, 2, 2), (0, 2, 2)]
+    expect(paired_gains(before, after, [[0, 1]]), [0.25])
+    expect(paired_gains(before, after, [[0, 0], [1, 1]]), [0.5, 0.0])
+    expect(paired_gains(before, before, [[0, 1], [1, 1]]), [0.0, 0.0])
+    expect(paired_gains(before, after, []), [])
+
+@exercise("trial.once")
+def _(once):
+    "Work that is done once, its result kept in a file."
+    import tempfile
+    from pathlib import Path
+    calls = []
+    def work() -> dict:
+        calls.append(1)
+        return {"answer": len(calls)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        expect(once(Path(folder) / "one.json", work), {"answer": 1})
+        assert (Path(folder) / "one.json").exists(), "but nothing was written down"
+        expect(once(Path(folder) / "one.json", work), {"answer": 1})
+        expect(once(Path(folder) / "two.json", work), {"answer": 2})
+
+# %% ../nbs/72_course.ipynb #757381b7
+@exercise("report.verdict")
+def _(verdict):
+    "What an interval of a gain allows one to say."
+    expect(verdict(0.01, 0.09), "gain")
+    expect(verdict(-0.09, -0.01), "loss")
+    expect(verdict(-0.01, 0.09), "cannot tell")
+    expect(verdict(0.0, 0.09), "cannot tell")
+
+@exercise("report.winners")
+def _(winners):
+    "The controls that did as well as what they control."
+    scores = {"after": 0.7, "self-training": 0.71, "shuffled answers": 0.6, "ceiling": 0.9, "permuted graph": 0.7}
+    controls = ["shuffled answers", "self-training", "permuted graph", "always yes"]
+    expect(winners(scores, controls), ["self-training", "permuted graph"])
+    expect(winners({"after": 0.7, "self-training": 0.2}, controls), [])
+    expect(winners({"after": 0.1, "ceiling": 0.9}, controls), [])
+
+@exercise("report.cell")
+def _(cell):
+    "A table cell that text from a document cannot break out of."
+    expect(cell("fever"), "<td>fever</td>")
+    expect(cell("5 < 6 & so"), "<td>5 &lt; 6 &amp; so</td>")
+    expect(cell("</td><script>"), "<td>&lt;/td&gt;&lt;script&gt;</td>")
+    expect(cell(0.5), "<td>0.500</td>")
+
 # %% ../nbs/72_course.ipynb #d8978c55
 class _Counting(list):
     "A list that counts how often it is looked into."
@@ -521,6 +702,31 @@ def _(escaped):
     expect(escaped("<b>"), "&lt;b&gt;")
     expect(escaped("&lt;"), "&amp;lt;")
     expect(escaped(""), "")
+
+# %% ../nbs/72_course.ipynb #2db49c38
+@exercise("cli.dictionary_line")
+def _(dictionary_line):
+    "A line of a dictionary file."
+    expect(dictionary_line("symptom", "nausea", []), "symptom\tnausea")
+    expect(dictionary_line("medicine", "metformin", ["Glucophage"]), "medicine\tmetformin\tGlucophage")
+    expect(dictionary_line("disease", "type 2 diabetes", ["T2DM", "NIDDM"]), "disease\ttype 2 diabetes\tT2DM|NIDDM")
+
+@exercise("cli.parts_of")
+def _(parts_of):
+    "A fact, or the name of an entity."
+    expect(parts_of("aspirin > treats > pain"), ("aspirin", "treats", "pain"))
+    expect(parts_of("aspirin>treats>pain"), ("aspirin", "treats", "pain"))
+    expect(parts_of("  type 2 diabetes "), ("type 2 diabetes",))
+    expect(parts_of("potassium > 6"), ("potassium > 6",))
+
+@exercise("cli.exit_code")
+def _(exit_code):
+    "What a process says at its end."
+    expect(exit_code(None), 0)
+    expect(exit_code(BadInput("a file is missing: check the path")), 2)
+    expect(exit_code(KeyboardInterrupt()), 130)
+    expect(exit_code(ZeroDivisionError("a bug")), 1)
+    expect(exit_code(ValueError("a bug, though BadInput is a ValueError")), 1)
 
 # %% ../nbs/72_course.ipynb #4fa4c573
 @exercise("course.fahrenheit")

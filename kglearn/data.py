@@ -372,7 +372,7 @@ def read_pubtator(path: Path | str) -> Iterator[Document | BadInput]:
 
 _PUBTATOR_TEXT = re.compile(r"([^\t|]+)\|([ta])\|(.*)")
 
-# %% ../nbs/01_data.ipynb #398d1ae0
+# %% ../nbs/01_data.ipynb #20db3f66
 def _pubtator_block(path: Path, block: list[tuple[int, str]]) -> Document | BadInput:
     "One document, or the `BadInput` that names its first broken line."
     texts, mentions, relations, id = {}, [], [], ""
@@ -395,7 +395,7 @@ def _pubtator_annotation(fields: list[str], id: str, text: str, mentions: list, 
         return
     if len(fields) < 5:
         raise ValueError(f"{len(fields)} tab-separated fields")
-    mention = Mention(int(fields[1]), int(fields[2]), fields[4], fields[5] if len(fields) > 5 else "")
+    mention = Mention(int(fields[1]), int(fields[2]), fields[4], fields[5] if len(fields) > 5 and fields[5] != "-1" else "")
     _check_offsets(text, [mention])
     if text[mention.start:mention.end] != fields[3]:
         raise ValueError(f"the text at {mention.start}-{mention.end} is not {fields[3]!r}")

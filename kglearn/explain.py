@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch_geometric.explain import Explanation as PygExplanation
 
-# %% ../nbs/50_explain.ipynb #e2ff01d8
+# %% ../nbs/50_explain.ipynb #68f07eb3
 Score = Callable[[Tensor], Tensor]
 MOST_EXACT = 12
 
@@ -55,8 +55,8 @@ def exact_shapley(score: Score, players: int, progress: str = "") -> Tensor:
         BadInput: there are more than 12 players.
     """
     if players > MOST_EXACT:
-        raise BadInput(f"{players} players make {2 ** players} groups, more than are worth scoring: use permutation_shapley, "
-                       f"or give {MOST_EXACT} players at most")
+        raise BadInput(f"{players} players make {2 ** players} groups, more than are worth scoring: "
+                       f"use permutation_shapley, or give {MOST_EXACT} players at most")
     return _shares_of_groups(_score_all(score, all_masks(players), progress), players)
 
 def _score_all(score: Score, masks: Tensor, progress: str) -> Tensor:
@@ -68,20 +68,21 @@ def _shares_of_groups(values: Tensor, players: int) -> Tensor:
     "Shapley values from the worth of every group, in the order of `all_masks`."
     groups = torch.arange(len(values))
     sizes = all_masks(players).sum(1)
-    weights = torch.tensor([1 / (players * math.comb(players - 1, size)) for size in range(players)], dtype=torch.float64)
+    orders = [players * math.comb(players - 1, size) for size in range(players)]
+    weights = 1 / torch.tensor(orders, dtype=torch.float64)
     shares = torch.zeros(players, dtype=torch.float64)
     for player in range(players):
         without = groups[(groups >> player) & 1 == 0]
         shares[player] = (weights[sizes[without]] * (values[without | 1 << player] - values[without])).sum()
     return shares
 
-# %% ../nbs/50_explain.ipynb #efc878cb
+# %% ../nbs/50_explain.ipynb #54fc25d4
 def permutation_shapley(score: Score, players: int, permutations: int = 16, seed: int = 0,
                         progress: str = "") -> tuple[Tensor, Tensor]:
-    """Shapley values from random orders, each walked forwards and backwards (Strumbelj and Kononenko 2010; Mitchell et al. 2022).
+    """Shapley values from random orders, each walked forwards and backwards.
 
-    Exact for games in which players act alone or in pairs. Not good for telling apart players whose values differ by less
-    than two standard errors.
+    As Strumbelj and Kononenko (2010), antithetic as in Mitchell et al. (2022). Exact for games in which players act
+    alone or in pairs. Not good for telling apart players whose values differ by less than two standard errors.
 
     Args:
         score: `bool[batch, players]` to `float[batch]`; called once for each order, with 2 (players - 1) rows.
@@ -112,16 +113,19 @@ def _walk(score: Score, order: Tensor, ends: Tensor) -> Tensor:
         shares[entering] += torch.cat([ends[:1], path, ends[1:]]).diff()[:len(order)] / 2
     return shares
 
-# %% ../nbs/50_explain.ipynb #bddc54a7
+# %% ../nbs/50_explain.ipynb #90c413e2
 def rank_agreement(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two lists of values, `[players]` each; ties share their rank. 1 where there is nothing to rank."""
+    """Spearman's rank correlation of two lists of values, `[players]` each, from -1 to 1.
+
+    Ties share their rank. Where one list has nothing to rank it is 1 if the other has nothing either, and else 0.
+    """
     ranks = [((x.unsqueeze(1) > x).double() + (x.unsqueeze(1) == x).double() / 2).sum(1) for x in (first, second)]
     a, b = (rank - rank.mean() for rank in ranks)
     if not a.any() or not b.any():
         return 1.0 if torch.equal(a, b) else 0.0
     return ((a @ b) / ((a @ a) * (b @ b)).sqrt()).item()
 
-# %% ../nbs/50_explain.ipynb #bd71fa67
+# %% ../nbs/50_explain.ipynb #071a779e
 @dataclass(frozen=True)
 class Player:
     """Something that the skill may see or not see.
@@ -145,16 +149,17 @@ def knowledge_player(piece: NameEvidence) -> Player:
     if piece.extractor == "dictionary":
         return Player("dictionary", piece.entity, piece.type, evidence=piece)
     if piece.extractor == "answer":
-        return Player("answer", f"{'yes' if piece.polarity > 0 else 'no'} to {piece.type}", piece.document, evidence=piece)
+        word = "yes" if piece.polarity > 0 else "no"
+        return Player("answer", f"{word} to {piece.type}", piece.document, evidence=piece)
     return Player("document", piece.document, piece.type, evidence=piece)
 
-# %% ../nbs/50_explain.ipynb #b0efa342
+# %% ../nbs/50_explain.ipynb #595ef7ba
 @dataclass(eq=False)
 class Game:
     """The log-odds of one action on one span, for any group of words and pieces of K; made by `skill_score`.
 
-    Callable: `bool[batch, players]` to `float[batch]`. The same mask gives the same number, to the last bit, whatever is
-    scored beside it: scores are kept, since the size of a batch changes the last bits of a network.
+    Callable: `bool[batch, players]` to `float[batch]`. The same mask gives the same number, to the last bit, whatever
+    is scored beside it: scores are kept, since the size of a batch changes the last bits of a network.
 
     Args:
         players: words first, then pieces of K.
@@ -186,22 +191,27 @@ class Game:
         return sum(player.kind == "word" for player in self.players)
 
     def __repr__(self) -> str:
-        return f"Game({self.words} words, {len(self.players) - self.words} pieces of knowledge, {self.evaluations} groups scored)"
+        pieces = len(self.players) - self.words
+        return f"Game({self.words} words, {pieces} pieces of knowledge, {self.evaluations} groups scored)"
 
     def __call__(self, masks: Tensor) -> Tensor:
         self.evaluations += len(masks)
         keys = _keys(masks)
-        missing = masks[[place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in self._scores]].bool()
+        missing = masks[_first_met(keys, self._scores)].bool()
         if len(missing):
             self.skill.eval()
             with torch.no_grad():
-                scores = self.log_odds(self.span_vectors(missing[:, :self.words]), *self.knowledge(missing[:, self.words:]))
-            self._scores |= zip(_keys(missing), scores)
+                vectors = self.span_vectors(missing[:, :self.words])
+                self._scores |= zip(_keys(missing), self.log_odds(vectors, *self.knowledge(missing[:, self.words:])))
         return torch.stack([self._scores[key] for key in keys])
 
 def _keys(masks: Tensor) -> list[bytes]:
     "Each row as a key of a dictionary."
     return [row.tobytes() for row in masks.bool().numpy()]
+
+def _first_met(keys: Sequence[bytes], known: Mapping[bytes, object]) -> list[int]:
+    "Places of the keys that are not known yet, each key once."
+    return [place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in known]
 
 # %% ../nbs/50_explain.ipynb #489d7be6
 def hidden_ids(game: Game, masks: Tensor) -> Tensor:
@@ -217,12 +227,12 @@ def _read(game: Game, **inputs: Tensor) -> Tensor:
     word_ids = game.piece_words.expand(len(side_by_side), -1)
     return pool_words(side_by_side, word_ids, int(game.piece_words.max()) + 1)
 
-# %% ../nbs/50_explain.ipynb #7deb0b6d
+# %% ../nbs/50_explain.ipynb #408affbd
 @patch
 def span_vectors(self: Game, masks: Tensor) -> Tensor:
     "Vectors of the span's words `[batch, words of the span, width]`, with words hidden by `masks [batch, words]`."
     keys = _keys(masks)
-    missing = [place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in self._vectors]
+    missing = _first_met(keys, self._vectors)
     for start in range(0, len(missing), 64):
         part = missing[start:start + 64]
         vectors = _read(self, input_ids=hidden_ids(self, masks[part])).half()
@@ -232,7 +242,7 @@ def span_vectors(self: Game, masks: Tensor) -> Tensor:
 
 @patch
 def knowledge(self: Game, masks: Tensor) -> tuple[Tensor, Tensor]:
-    "`k(s)` `[batch, size]` and rows of the table `[batch]`, from the pieces of K that are shown; `masks [batch, pieces]`."
+    "`k(s)` `[batch, size]` and rows of the table `[batch]` from the pieces that are shown; `masks [batch, pieces]`."
     keys = _keys(masks)
     for key, row in zip(keys, masks.tolist()):
         if key not in self._known:
@@ -249,23 +259,26 @@ def _knowledge_of(self: Game, shown: Sequence[Player]) -> tuple[Tensor, int]:
 def log_odds(self: Game, vectors: Tensor, knowledge: Tensor, node_ids: Tensor) -> Tensor:
     "Log-odds of the action `[batch]`; the skill's offset is added to the logit of none."
     spans = torch.tensor([[0, vectors.shape[1] - 1]]).expand(len(vectors), 1, 2)
-    logits = self.skill(word_vectors=vectors, spans=spans, knowledge=knowledge.unsqueeze(1), node_ids=node_ids.unsqueeze(1)).logits[:, 0]
-    shift = torch.zeros(logits.shape[-1], dtype=torch.float64)
-    shift[0] = self.skill.config.offset
-    logits = logits.double() + shift
+    knowledge, node_ids = knowledge.unsqueeze(1), node_ids.unsqueeze(1)
+    output = self.skill(word_vectors=vectors, spans=spans, knowledge=knowledge, node_ids=node_ids)
+    logits = output.logits[:, 0].double()
+    shift = torch.zeros_like(logits)
+    shift[:, 0] = self.skill.config.offset
+    logits = logits + shift
     others = torch.arange(logits.shape[-1]) != self.action
     return logits[:, self.action] - logits[:, others].logsumexp(-1)
 
-# %% ../nbs/50_explain.ipynb #8d940b91
-def _locate(processor: SkillProcessor, document: Document, start: int, end: int, own_evidence: bool) -> tuple[str, Window, int]:
+# %% ../nbs/50_explain.ipynb #8eb8e4be
+def _locate(processor: SkillProcessor, document: Document, start: int, end: int,
+            own_evidence: bool) -> tuple[str, Window, int]:
     "The text of the window that holds a span, its row, and the number of the span in it."
     rows = processor([document], own_evidence)
     for (left, right), row in zip(windows(document.text, processor.encoder), rows):
         for span in range(len(row.spans)):
             if row.characters(span) == (start, end):
                 return document.text[left:right], row, span
-    raise BadInput(f"{document.text[start:end][:40]!r} ({start}-{end}) in {document.id!r} is not a span that the skill considers: give "
-                   f"one to seven whole words of one sentence, with no stop word or sign at either end")
+    raise BadInput(f"{document.text[start:end][:40]!r} ({start}-{end}) in {document.id!r} is not a span that the skill "
+                   f"considers: give one to seven whole words of one sentence, with no stop word or sign at either end")
 
 def _sentence_words(document: Document, row: Window, place: int) -> list[int]:
     "Numbers of the window's words in the sentence that holds a character."
@@ -277,7 +290,7 @@ def _numbered(word_ids: Tensor, words: Sequence[int]) -> Tensor:
     place = {word: number for number, word in enumerate(words)}
     return torch.tensor([place.get(word, -1) for word in word_ids.tolist()])
 
-# %% ../nbs/50_explain.ipynb #edbe27ba
+# %% ../nbs/50_explain.ipynb #c0783fb9
 def skill_score(skill: SkillModel, processor: SkillProcessor, document: Document, start: int, end: int, action: str,
                 own_evidence: bool = True) -> Game:
     """The game of one answer: log-odds of an action on a span, given some words of its sentence and some pieces of K.
@@ -293,20 +306,22 @@ def skill_score(skill: SkillModel, processor: SkillProcessor, document: Document
     actions = [NONE, *skill.config.types]
     if action not in actions:
         raise BadInput(f"no action {action!r}: choose one of {', '.join(actions)}")
-    evidence = [piece for piece in processor.snapshot.aliases.get(row.names[span], ()) if own_evidence or piece.document != document.id]
+    evidence = [piece for piece in processor.snapshot.aliases.get(row.names[span], ())
+                if own_evidence or piece.document != document.id]
     known, node = processor.view.of_evidence(evidence)
-    graph = [Player("graph", "graph vector", _key_of(processor.snapshot, node))] if skill.config.fusion == "gate" and node else []
+    graph = [_graph_player(processor.snapshot, node)] if skill.config.fusion == "gate" and node else []
     numbers = _sentence_words(document, row, start)
     words = [Player("word", document.text[s:e], start=s, end=e) for s, e in (row.offsets[number] for number in numbers)]
     ids, word_ids = map(torch.tensor, processor.encoder.pieces(text))
     first, last = row.spans[span].tolist()
     return Game(skill, processor, (*words, *map(knowledge_player, evidence), *graph), actions.index(action), ids,
-                _numbered(word_ids, numbers), _numbered(word_ids, range(first, last + 1)), row.knowledge[span].numpy() - known)
+                piece_players=_numbered(word_ids, numbers), piece_words=_numbered(word_ids, range(first, last + 1)),
+                surroundings=row.knowledge[span].numpy() - known)
 
-def _key_of(snapshot: GraphSnapshot, row: int) -> str:
-    return next(key for key, number in snapshot.rows.items() if number == row)
+def _graph_player(snapshot: GraphSnapshot, row: int) -> Player:
+    return Player("graph", "graph vector", next(key for key, number in snapshot.rows.items() if number == row))
 
-# %% ../nbs/50_explain.ipynb #2ae728ab
+# %% ../nbs/50_explain.ipynb #885e1b19
 @dataclass(frozen=True)
 class Share:
     "What a player adds to the log-odds, on average over all orders; `error` is the standard error, 0 where exact."
@@ -357,13 +372,39 @@ class Explanation:
         return torch.tensor([share.value for share in self.shares], dtype=torch.float64)
 
     def __repr__(self) -> str:
-        return (f"Explanation({self.because()} Log-odds {self.base:+.2f} + {self.values.sum():+.2f} = {self.value:+.2f}, "
-                f"{self.evaluations} groups scored, stability {self.stability:.2f})")
+        return f"Explanation({self.because()} {self.sums()})"
 
-# %% ../nbs/50_explain.ipynb #dc2cff5e
-def explain(skill: SkillModel, processor: SkillProcessor, document: Document, start: int, end: int, action: str | None = None,
-            kg: KnowledgeGraph | None = None, permutations: int = 16, seed: int = 0, progress: str = "",
-            own_evidence: bool = True) -> Explanation:
+    def sums(self) -> str:
+        "Base, shares and value in one line."
+        words, knowledge = (sum(share.value for share in shares) for shares in (self.words, self.knowledge))
+        return (f"Log-odds: {self.base:+.2f} with nothing shown, {words:+.2f} from words, {knowledge:+.2f} from "
+                f"knowledge, {self.value:+.2f} in all. {self.evaluations} groups scored, "
+                f"stability {self.stability:.2f}.")
+
+# %% ../nbs/50_explain.ipynb #d90214ba
+def _solve(score: Score, players: int, permutations: int, seed: int, progress: str) -> tuple[Tensor, Tensor, float]:
+    "Values, standard errors, and the agreement of two halves."
+    if players <= MOST_EXACT:
+        values = exact_shapley(score, players, progress)
+        return values, torch.zeros_like(values), 1.0
+    walks = _walks(score, players, permutations, seed, progress)
+    return walks.mean(0), walks.std(0) / len(walks) ** 0.5, rank_agreement(walks[::2].mean(0), walks[1::2].mean(0))
+
+# %% ../nbs/50_explain.ipynb #8ae35b41
+def _with_sentence(player: Player, name: str, kg: KnowledgeGraph) -> Player:
+    "A document's player with the sentence that holds the name; as it was if the graph no longer has it."
+    if player.kind != "document" or player.label not in kg.documents():
+        return player
+    text = kg.document(player.label).text
+    mentions = kg.mentions(document=player.label)
+    places = [mention.start for mention in mentions if normalise(mention.surface) == name]
+    found = [text[start:end] for start, end in sentences(text) if any(start <= place < end for place in places)]
+    return replace(player, detail=found[0]) if found else player
+
+# %% ../nbs/50_explain.ipynb #4cdf7678
+def explain(skill: SkillModel, processor: SkillProcessor, document: Document, start: int, end: int,
+            action: str | None = None, kg: KnowledgeGraph | None = None, permutations: int = 16, seed: int = 0,
+            progress: str = "", own_evidence: bool = True) -> Explanation:
     """Share out the log-odds of an answer among the words of its sentence and the pieces of K about its name.
 
     Shapley values: exact up to 12 players, beyond that from random orders (see `exact_shapley`, `permutation_shapley`).
@@ -389,27 +430,11 @@ def explain(skill: SkillModel, processor: SkillProcessor, document: Document, st
     name = normalise(document.text[start:end])
     players = [_with_sentence(player, name, kg) if kg else player for player in game.players]
     shares = tuple(map(Share, players, values.tolist(), errors.tolist()))
-    return Explanation(document, start, end, action, 1 / (1 + math.exp(-value)), shares[:game.words], shares[game.words:], base, value,
-                       value - base - values.sum().item(), evaluations, stability)
+    probability, residual = 1 / (1 + math.exp(-value)), value - base - values.sum().item()
+    return Explanation(document, start, end, action, probability, shares[:game.words], shares[game.words:], base, value,
+                       residual, evaluations, stability)
 
-def _solve(score: Score, players: int, permutations: int, seed: int, progress: str) -> tuple[Tensor, Tensor, float]:
-    "Values, standard errors, and the agreement of two halves."
-    if players <= MOST_EXACT:
-        values = exact_shapley(score, players, progress)
-        return values, torch.zeros_like(values), 1.0
-    walks = _walks(score, players, permutations, seed, progress)
-    return walks.mean(0), walks.std(0) / len(walks) ** 0.5, rank_agreement(walks[::2].mean(0), walks[1::2].mean(0))
-
-def _with_sentence(player: Player, name: str, kg: KnowledgeGraph) -> Player:
-    "A document's player with the sentence that holds the name; as it was if the graph no longer has it."
-    if player.kind != "document" or player.label not in kg.documents():
-        return player
-    text = kg.document(player.label).text
-    places = [mention.start for mention in kg.mentions(document=player.label) if normalise(mention.surface) == name]
-    found = [text[start:end] for start, end in sentences(text) if any(start <= place < end for place in places)]
-    return replace(player, detail=found[0]) if found else player
-
-# %% ../nbs/50_explain.ipynb #99634da3
+# %% ../nbs/50_explain.ipynb #223a220c
 def _listed(parts: Sequence[str], last: str = " and ") -> str:
     "a, b and c."
     return last.join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
@@ -423,10 +448,18 @@ def _said(player: Player) -> str:
     if player.kind == "dictionary":
         return f"the dictionary entry {player.label}"
     if player.kind == "document":
-        told = player.evidence is None or player.detail != player.evidence.type
-        return f"the sentence “{_short(player.detail)}” of document {player.label}" if told else f"document {player.label}"
-    return f"the vector of {player.detail}" if player.kind == "graph" else f"your answer of {player.label} on document {player.detail}"
+        known = player.evidence is None or player.detail != player.evidence.type
+        return f"{f'the sentence “{_short(player.detail)}” of ' if known else ''}document {player.label}"
+    if player.kind == "graph":
+        return f"the vector of {player.detail}"
+    return f"your answer of {player.label} on document {player.detail}"
 
+def _worth_naming(shares: Sequence[Share], least: float, most: int) -> list[Player]:
+    "Players with the largest shares, in the order in which they stand."
+    largest = sorted(shares, key=lambda share: -share.value)[:most]
+    return [share.player for share in shares if share in largest and share.value > 0 and share.value >= least]
+
+# %% ../nbs/50_explain.ipynb #4e3a5dd8
 @patch
 def because(self: Explanation, worth_naming: float = 0.1, most: int = 3) -> str:
     """The explanation as one sentence of plain text.
@@ -436,25 +469,23 @@ def because(self: Explanation, worth_naming: float = 0.1, most: int = 3) -> str:
         most: how many words, and how many pieces of K, are named at most.
     """
     least = worth_naming * sum(max(share.value, 0) for share in self.shares)
-    def named(shares: Sequence[Share]) -> list[Player]:
-        kept = sorted((share for share in shares if share.value > 0 and share.value >= least), key=lambda share: -share.value)[:most]
-        return [share.player for share in shares if share in kept]
-    words = [f"“{player.label}”" for player in named(self.words)]
+    words = [f"“{player.label}”" for player in _worth_naming(self.words, least, most)]
     reasons = [f"the word{'s' * (len(words) > 1)} {_listed(words)}"] if words else []
-    reasons += [_said(player) for player in named(self.knowledge)]
-    read_as = "no entity" if self.action == NONE else f"a {self.action}"
+    reasons += [_said(player) for player in _worth_naming(self.knowledge, least, most)]
+    article = "an" if self.action[:1] in "aeiou" else "a"
+    read_as = "no entity" if self.action == NONE else f"{article} {self.action}"
     why = f"because of {_listed(reasons, ', and ')}" if reasons else "though nothing that was shown speaks for it"
     return f"“{_short(self.document.text[self.start:self.end])}” is read as {read_as} {why}."
 
-# %% ../nbs/50_explain.ipynb #e1ed60d3
+# %% ../nbs/50_explain.ipynb #5a988bc1
 _FOR, _AGAINST = "#0072B2", "#D55E00"
 
 def _painted(share: Share, strongest: float, in_span: bool) -> str:
     "A word as HTML, coloured by its share."
     color, line = (_FOR, "solid") if share.value >= 0 else (_AGAINST, "dashed")
     depth = round(110 * abs(share.value) / strongest)
-    style = f"background: {color}{depth:02x}; border-bottom: 2px {line} {color}{min(255, 2 * depth):02x}; padding: 1px 2px"
-    style += "; font-weight: bold" if in_span else ""
+    style = (f"background: {color}{depth:02x}; border-bottom: 2px {line} {color}{2 * depth:02x}; padding: 1px 2px; "
+             f"font-weight: {'bold' if in_span else 'normal'}")
     return f'<span title="{share.value:+.2f}" style="{style}">{html.escape(share.player.label)}</span>'
 
 def _bar(share: Share, strongest: float) -> str:
@@ -463,11 +494,12 @@ def _bar(share: Share, strongest: float) -> str:
     width = round(120 * abs(share.value) / strongest)
     bar = f'<div style="width: {width}px; height: .8em; background: {color}99; border: 1px {line} {color}"></div>'
     detail = html.escape(_short(share.player.detail))
-    return (f'<tr><td style="text-align: left">{html.escape(share.player.kind)}</td>'
-            f'<td style="text-align: left; white-space: nowrap">{html.escape(_short(share.player.label, 60))}</td>'
-            f'<td style="text-align: right">{share.value:+.2f}</td><td style="text-align: left">{bar}</td>'
-            f'<td style="text-align: left">{detail}</td></tr>')
+    left = '<td style="text-align: left'
+    return (f'<tr>{left}">{html.escape(share.player.kind)}</td>'
+            f'{left}; white-space: nowrap">{html.escape(_short(share.player.label, 60))}</td>'
+            f'<td style="text-align: right">{share.value:+.2f}</td>{left}">{bar}</td>{left}">{detail}</td></tr>')
 
+# %% ../nbs/50_explain.ipynb #4170bf3b
 @patch
 def _repr_html_(self: Explanation) -> str:
     strongest = max([abs(share.value) for share in self.shares] + [1e-9])
@@ -477,14 +509,12 @@ def _repr_html_(self: Explanation) -> str:
         painted += [html.escape(gap), _painted(share, strongest, self.start <= share.player.start < self.end)]
     rows = "".join(_bar(share, strongest) for share in self.knowledge)
     table = f"<table>{rows}</table>" if rows else "<div>K says nothing of this name.</div>"
-    sums = (f"{self.action}, probability {self.probability:.3f}. Log-odds: {self.base:+.2f} with nothing shown, "
-            f"{sum(s.value for s in self.words):+.2f} from words, {sum(s.value for s in self.knowledge):+.2f} from knowledge, "
-            f"{self.value:+.2f} in all. {self.evaluations} groups scored, stability {self.stability:.2f}.")
+    below = f"{self.action}, probability {self.probability:.3f}. {self.sums()}"
     return (f'<div style="max-width: 52em"><div>{html.escape(self.because())}</div>'
             f'<div style="line-height: 2; white-space: pre-wrap">{"".join(painted)}</div>{table}'
-            f'<div style="font-size: 85%">{html.escape(sums)}</div></div>')
+            f'<div style="font-size: 85%">{html.escape(below)}</div></div>')
 
-# %% ../nbs/50_explain.ipynb #b8ee2088
+# %% ../nbs/50_explain.ipynb #720ff603
 @patch
 def plot(self: Explanation, most: int = 15) -> "Figure":
     """The strongest shares as bars with two standard errors, strongest first.
@@ -493,11 +523,11 @@ def plot(self: Explanation, most: int = 15) -> "Figure":
         most: how many bars at most; the title says how many there are.
     """
     shown = sorted(self.shares, key=lambda share: -abs(share.value))[:most]
-    rows = [(f"{share.player.label} ({share.player.kind})", share.value, share.value - 2 * share.error, share.value + 2 * share.error)
-            for share in shown]
+    rows = [(f"{share.player.label} ({share.player.kind})", share.value, share.value - 2 * share.error,
+             share.value + 2 * share.error) for share in shown]
     left_out = f", the {len(shown)} strongest of {len(self.shares)}" if len(shown) < len(self.shares) else ""
-    figure = plot_intervals(rows, f"Why “{_short(self.document.text[self.start:self.end], 40)}” is read as {self.action}{left_out}",
-                            "share of the log-odds", reference=0)
+    title = f"Why “{_short(self.document.text[self.start:self.end], 40)}” is read as {self.action}{left_out}"
+    figure = plot_intervals(rows, title, "share of the log-odds", reference=0)
     axes = figure.axes[0]
     axes.barh(range(len(shown)), [share.value for share in shown], height=0.55, zorder=0.5, alpha=0.45,
               color=[_FOR if share.value >= 0 else _AGAINST for share in shown])
@@ -505,7 +535,7 @@ def plot(self: Explanation, most: int = 15) -> "Figure":
         written.set_text(f"{share.value:+.2f}" + (f" ± {2 * share.error:.2f}" if share.error else ""))
     return figure
 
-# %% ../nbs/50_explain.ipynb #0ae26d0a
+# %% ../nbs/50_explain.ipynb #4270c9a5
 @patch
 def to_shap(self: Explanation) -> "shap.Explanation":
     "The same as a `shap.Explanation` of one row: `values [players]`, labels of the players as data and names."
@@ -517,8 +547,8 @@ def to_shap(self: Explanation) -> "shap.Explanation":
 def to_pyg(self: Explanation, snapshot: GraphSnapshot) -> "PygExplanation":
     """What the pieces of K add, laid on their entities, as a `torch_geometric.explain.Explanation`.
 
-    `node_mask [rows, 1]` sums the shares of the pieces about each row's entity; row 0 is "no entity". Pieces without an entity, such as
-    most noes, and words are not in it, and edges are no players, so there is no `edge_mask`.
+    `node_mask [rows, 1]` sums the shares of the pieces about each row's entity; row 0 is "no entity". Words, and pieces
+    without an entity such as most noes, are not in it. Edges are no players, so there is no `edge_mask`.
     """
     from torch_geometric.explain import Explanation as PygExplanation
     mask = torch.zeros(len(snapshot.table), 1)
@@ -528,12 +558,12 @@ def to_pyg(self: Explanation, snapshot: GraphSnapshot) -> "PygExplanation":
             mask[snapshot.rows[key]] += share.value
     return PygExplanation(x=snapshot.table, edge_index=snapshot.edges[[0, 2]], node_mask=mask)
 
-# %% ../nbs/50_explain.ipynb #e7a1d86a
+# %% ../nbs/50_explain.ipynb #34ebb2ca
 def integrated_gradients(game: Game, steps: int = 32) -> Tensor:
-    """Integrated gradients of the log-odds on the words' input vectors, from [MASK] to the word (Sundararajan et al. 2017).
+    """Integrated gradients of the log-odds on the words' input vectors, from [MASK] to the word.
 
-    Sums to v(all words) - v(no word) as steps grow, with all of K shown. Not good where the straight way leads through
-    vectors that no word has, which is most of it.
+    As Sundararajan, Taly and Yan (2017). Sums to v(all words) - v(no word) as steps grow, with all of K shown. Not good
+    where the straight way leads through vectors that no word has, which is most of it.
 
     Args:
         steps: points on the way.
@@ -548,12 +578,14 @@ def integrated_gradients(game: Game, steps: int = 32) -> Tensor:
     for points in ((torch.arange(steps) + 0.5) / steps).split(16):
         place = (start + points.reshape(-1, 1, 1) * way).requires_grad_()
         count = len(points)
-        score = game.log_odds(_read(game, inputs_embeds=place), knowledge.expand(count, -1), node_ids.expand(count)).sum()
+        vectors = _read(game, inputs_embeds=place)
+        score = game.log_odds(vectors, knowledge.expand(count, -1), node_ids.expand(count)).sum()
         slopes += torch.autograd.grad(score, place)[0].sum(0)
     shares = (slopes / steps * way).sum(-1)[0].double()
-    return torch.zeros(game.words + 1, dtype=torch.float64).index_add_(0, game.piece_players % (game.words + 1), shares)[:-1]
+    by_word = torch.zeros(game.words + 1, dtype=torch.float64)  # the last for pieces of no player
+    return by_word.index_add_(0, game.piece_players % (game.words + 1), shares)[:-1]
 
-# %% ../nbs/50_explain.ipynb #cbca8b66
+# %% ../nbs/50_explain.ipynb #57fef98f
 @dataclass(frozen=True)
 class Faithfulness:
     """How the log-odds follow the words that a method calls important, beside integrated gradients and random orders.
@@ -594,12 +626,14 @@ class Faithfulness:
     def plot(self) -> "Figure":
         "What is left when the first words are hidden one by one."
         best = max(self.removed, key=self.comprehensiveness)
-        ticks = [str(count) for count in range(len(self.removed[best]))]
-        return plot_lines({name: list(curve) for name, curve in self.removed.items()}, ticks,
-                          f"Words hidden, most important first: {best} loses most", "log-odds left (1: all words, 0: none)")
+        curves = {name: list(curve) for name, curve in self.removed.items()}
+        title = f"By number of words hidden: the order of {best} loses most"
+        ticks = [str(count) for count in range(len(curves[best]))]
+        return plot_lines(curves, ticks, title, "log-odds left (1: all, 0: none)")
 
-# %% ../nbs/50_explain.ipynb #ad596886
-def faithfulness(game: Game, values: Mapping[str, Tensor] | Tensor, random_orders: int = 10, steps: int = 32, seed: int = 0) -> Faithfulness:
+# %% ../nbs/50_explain.ipynb #8a2fa440
+def faithfulness(game: Game, values: Mapping[str, Tensor] | Tensor, random_orders: int = 10, steps: int = 32,
+                 seed: int = 0) -> Faithfulness:
     """Measure rankings of a game's words against integrated gradients and random orders; all of K stays shown.
 
     Shapley values are averages over the very groups that are tested here, gradients are not: a small lead is no proof.
@@ -618,12 +652,13 @@ def faithfulness(game: Game, values: Mapping[str, Tensor] | Tensor, random_order
     orders = [torch.as_tensor(v)[:game.words].argsort(descending=True, stable=True) for v in rankings.values()]
     curves = _curves(game, [*orders, *(each for order in drawn for each in (order, order.flip(0)))])
     random = curves[len(rankings):]
-    kept = {name: tuple(up) for name, (up, _) in zip(rankings, curves)} | {"random order": tuple(np.mean([up for up, _ in random], 0))}
-    removed = {name: tuple(down) for name, (_, down) in zip(rankings, curves)} | {"random order": tuple(np.mean([down for _, down in random], 0))}
-    return Faithfulness(kept, removed, tuple(float(np.mean(up[1:-1]) - np.mean(down[1:-1])) for up, down in random))
+    shown = [*curves[:len(rankings)], random.mean(0)]
+    names = [*rankings, "random order"]
+    kept, removed = ({name: tuple(curve[side].tolist()) for name, curve in zip(names, shown)} for side in (0, 1))
+    return Faithfulness(kept, removed, tuple((random[:, 0, 1:-1] - random[:, 1, 1:-1]).mean(-1).tolist()))
 
-def _curves(game: Game, orders: Sequence[Tensor]) -> list[tuple[list[float], list[float]]]:
-    "For each order of the words the normalised log-odds with the first k shown, and with the first k hidden."
+def _curves(game: Game, orders: Sequence[Tensor]) -> Tensor:
+    "For each order of the words the normalised log-odds with the first k shown, and hidden: `[orders, 2, 1 + words]`."
     if game.words < 3:
         raise BadInput(f"{game.words} words have no order worth testing: take a sentence of three words or more")
     kept = torch.stack([order.argsort() < torch.arange(game.words + 1).unsqueeze(1) for order in orders])
@@ -632,6 +667,6 @@ def _curves(game: Game, orders: Sequence[Tensor]) -> list[tuple[list[float], lis
     scores = game(torch.cat([masks, knowledge], 1)).reshape(len(orders), 2, -1)
     none, everything = scores[0, 0, 0], scores[0, 0, -1]
     if abs(everything - none) < 0.5:
-        raise BadInput(f"all words together move the log-odds by {everything - none:+.3f}: there is nothing to be faithful to; "
-                       f"choose a span whose words matter")
-    return [(up.tolist(), down.tolist()) for up, down in (scores - none) / (everything - none)]
+        raise BadInput(f"all words together move the log-odds by {everything - none:+.3f}: there is nothing to be "
+                       f"faithful to; choose a span whose words matter")
+    return (scores - none) / (everything - none)

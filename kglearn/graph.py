@@ -619,7 +619,7 @@ def _repr_html_(self: KnowledgeGraph) -> str:
     return (f"<table><caption style='text-align: left'>Knowledge graph, revision {self.revision}</caption>"
             f"{''.join(rows)}</table>")
 
-# %% ../nbs/10_graph.ipynb #e0d26094
+# %% ../nbs/10_graph.ipynb #a7d62a20
 GOLD_CONFIDENCE = 0.95
 
 def _supporting_sentence(document: Document, head: str, tail: str) -> tuple[int, int]:
@@ -629,20 +629,26 @@ def _supporting_sentence(document: Document, head: str, tail: str) -> tuple[int,
     return next((span for wanted in ({head, tail}, {head}, set()) for span in spans if wanted <= inside[span]),
                 (0, len(document.text)))
 
-def add_gold(kg: KnowledgeGraph, document: Document) -> None:
+def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     """Add a document with the mentions and relations that a person has marked in it, as one revision.
 
     The evidence of a relation is the first sentence that mentions both of its ends, else the head's first sentence.
     Only for documents that nobody is tested on: a graph that holds the labels of a test document knows its answers.
+
+    Returns:
+        How many relations were left out because no mention names an end of theirs.
     """
+    named = {mention.entity for mention in document.mentions or ()}
+    stated = [relation for relation in document.relations or () if {relation.head, relation.tail} <= named]
     with kg.transaction(f"gold {document.id}"):
         kg.add_document(document)
         for mention in document.mentions or ():
             kg.add_mention(document.id, mention.start, mention.end, mention.type, mention.entity)
-        for relation in document.relations or ():
+        for relation in stated:
             start, end = _supporting_sentence(document, relation.head, relation.tail)
             kg.add_fact(relation.head, relation.relation, relation.tail,
                         Evidence(document.id, start, end, "gold", GOLD_CONFIDENCE))
+    return len(document.relations or ()) - len(stated)
 
 # %% ../nbs/10_graph.ipynb #ae898c58
 def clinic_graph(parts: Iterable[str] = ("graph",), lexicon: bool = True) -> KnowledgeGraph:

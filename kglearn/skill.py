@@ -9,7 +9,7 @@ __all__ = ['LAYERS', 'NAME_ERROR', 'NONE_PRIOR', 'FUSIONS', 'type_posterior', 'k
            'Counts', 'count_matches', 'tune_offset', 'by_document', 'fit_prior', 'Recipe', 'Trained', 'train_skill',
            'read_mentions', 'save_skill', 'load_skill', 'clinic_skill']
 
-# %% ../nbs/31_skill.ipynb #0fbcc4dc
+# %% ../nbs/31_skill.ipynb #367a8f05
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils import logging
 
 from .data import ASSETS, BadInput, Document, Mention
 from .gnn import GraphSnapshot
@@ -32,8 +33,8 @@ from .objective import IGNORE, Objective, TaskTerm
 from .reader import MAX_WORDS, candidate_spans
 from .text import Encoder, normalise, pool_words, shared_encoder, windows, words
 
-# %% ../nbs/31_skill.ipynb #f747208e
-# Layers 0 (the bare pieces) and 4 of MiniLM do as well as four layers, at half the cost; see the lesson on layers.
+# %% ../nbs/31_skill.ipynb #749532c2
+# Layers 0 (the bare pieces) and 4 of MiniLM do about as well as four layers, at half the cost; see the lesson on layers.
 LAYERS = (0, 4)
 
 # %% ../nbs/31_skill.ipynb #a80f960d
@@ -343,7 +344,7 @@ class SkillModel(PreTrainedModel):
         loss = None if labels is None else cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
         return TokenClassifierOutput(loss=loss, logits=logits)
 
-# %% ../nbs/31_skill.ipynb #450291cf
+# %% ../nbs/31_skill.ipynb #b7405813
 def seeded_prior(config: SkillConfig, seed: int) -> PriorFusion:
     "A new late fusion whose first weights depend on the seed alone."
     with torch.random.fork_rng():
@@ -358,6 +359,7 @@ def seeded_skill(config: SkillConfig, snapshot: GraphSnapshot, seed: int) -> Ski
     skill.set_graph(snapshot)
     return skill
 
+# %% ../nbs/31_skill.ipynb #1a89520d
 @patch
 def set_graph(self: SkillModel, snapshot: GraphSnapshot) -> None:
     """Swap the snapshot's table: a new entity helps without training.
@@ -489,7 +491,7 @@ def fit_prior(fusion: PriorFusion, rows: Sequence[Window], logits: Sequence[Tens
         loss.backward()
         optimizer.step()
 
-# %% ../nbs/31_skill.ipynb #d34d0483
+# %% ../nbs/31_skill.ipynb #81aa3ee0
 @dataclass(frozen=True)
 class Recipe:
     """How a skill is trained; the same for every arm that is compared.
@@ -502,8 +504,8 @@ class Recipe:
     """
     fusion: str = "prior"
     hidden: int = 128
-    epochs: int = 15
-    learning_rate: float = 1e-3
+    epochs: int = 20
+    learning_rate: float = 2e-3
     folds: int = 3
     terms: tuple = (TaskTerm(),)
 
@@ -579,7 +581,7 @@ def read_mentions(skill: SkillModel, rows: Sequence[Window], offset: float | Non
     offset = skill.config.offset if offset is None else offset
     return by_document(rows, logits_of(skill, rows), skill.config.types, offset)
 
-# %% ../nbs/31_skill.ipynb #b546db8c
+# %% ../nbs/31_skill.ipynb #e41603c4
 def save_skill(skill: SkillModel, snapshot: GraphSnapshot, folder: Path | str) -> None:
     "Write a skill's weights and the snapshot that it reads with into one folder: safetensors and JSON."
     skill.save_pretrained(folder)
@@ -594,6 +596,7 @@ def load_skill(folder: Path | str, encoder: Encoder | None = None) -> tuple[Skil
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
         raise BadInput(f"{folder}: no skill here (model.safetensors is missing): give the folder that save_skill wrote")
+    logging.disable_progress_bar()
     skill, snapshot = SkillModel.from_pretrained(folder, dtype=torch.float32), GraphSnapshot.load(folder)
     encoder = encoder or shared_encoder(skill.config.encoder_name)
     if skill.config.graph_hash != snapshot.encoder_hash or len(snapshot.table) != skill.config.num_nodes:

@@ -180,7 +180,7 @@ def golden(self: LearningSystem) -> dict[str, Document]:
     "Documents whose labels only choose and measure; they never enter the graph."
     return _documents_in(self.folder / "golden.jsonl")
 
-# %% ../nbs/60_system.ipynb #623ce36c
+# %% ../nbs/60_system.ipynb #bff5a5ab
 @patch(as_prop=True)
 def live(self: LearningSystem) -> Version:
     """The version that reads and acts.
@@ -211,10 +211,21 @@ def versions(self: LearningSystem) -> list[str]:
     names = [path.name for path in (self.folder / "skills").glob("v*") if (path / "card.json").exists()]
     return sorted(names, key=lambda name: int(name[1:]))
 
-# %% ../nbs/60_system.ipynb #0b780cea
+@patch
+def next_name(self: LearningSystem) -> str:
+    "The name of the version to come: one more than the newest, also after a rollback, so that no version is written over."
+    return f"v{int(self.versions()[-1][1:]) + 1}" if self.versions() else "v0"
+
+# %% ../nbs/60_system.ipynb #004a9c91
 @patch
 def keep(self: LearningSystem, version: Version) -> None:
-    "Write a version beside the others, whole or not at all, and make it the live one."
+    """Write a version beside the others, whole or not at all, and make it the live one.
+
+    Raises:
+        BadInput: there is a version of that name; none is ever written over.
+    """
+    if version.name in self.versions():
+        raise BadInput(f"{self.folder}: there is a version {version.name} already: give the new one the name {self.next_name()}")
     folder = self.folder / "skills" / version.name
     scratch = folder.with_name(".new-" + version.name)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -222,7 +233,6 @@ def keep(self: LearningSystem, version: Version) -> None:
     save_skill(version.skill, version.processor.snapshot, scratch)
     version.graph_encoder.save(scratch)
     write_json(scratch / "card.json", version.card)
-    shutil.rmtree(folder, ignore_errors=True)
     os.replace(scratch, folder)
     self.go_live(version.name)
 
@@ -259,13 +269,14 @@ def read(self: LearningSystem, documents: Iterable[Document], progress: str = ""
     self.event("read", **asdict(report))
     return report
 
-# %% ../nbs/60_system.ipynb #0f1c8b8b
+# %% ../nbs/60_system.ipynb #66b22af8
 FIRST_TERMS = (TaskTerm(), AdversarialTerm())
-EVOLVE_TERMS = (TaskTerm(), AnswerTerm(), AgreementTerm(), AdversarialTerm())
+# An answered span weighs about as much as a labelled one: a batch has ten times more of the latter, most of them easy.
+EVOLVE_TERMS = (TaskTerm(), AnswerTerm(weight=0.2), AgreementTerm(), AdversarialTerm())
 
 @patch
 def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[Document] = (), fusions: Sequence[str] = ("prior",),
-          progress: str = "") -> Version:
+          epochs: int = 20, progress: str = "") -> Version:
     """Train f and the first skill. The labels of `labelled` enter K as gold evidence; those of `golden` never do.
 
     Args:
@@ -278,21 +289,22 @@ def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[D
     write_jsonl(labelled, self.folder / "labelled.jsonl")
     write_jsonl(golden, self.folder / "golden.jsonl")
     with self.kg.transaction("labelled documents"):
-        for document in labelled:
-            add_gold(self.kg, document)
-    graph_encoder = self.fit_graph_encoder()
+        left_out = sum(add_gold(self.kg, document) for document in labelled)
+    self.event("learn", labelled=len(labelled), golden=len(golden), relations_left_out=left_out)
+    graph_encoder = self.fit_graph_encoder(f"{progress} links" if progress else "")
     processor = self.processor_for(graph_encoder)
-    candidates = {fusion: self.train(processor, Recipe(fusion, terms=FIRST_TERMS), (), f"{progress} {fusion}") for fusion in fusions}
+    candidates = {fusion: self.train(processor, Recipe(fusion, epochs=epochs, terms=FIRST_TERMS), (), f"{progress} {fusion}" if progress else "") for fusion in fusions}
     for fusion, trained in candidates.items():
         save_skill(trained.skill, processor.snapshot, self.folder / "candidates" / fusion)
     cards = {fusion: self._card(trained, trained.skill, processor) for fusion, trained in candidates.items()}
     chosen = max(cards, key=lambda fusion: cards[fusion]["golden" if golden else "out_of_fold"])
-    self.keep(Version("v0", candidates[chosen].skill, processor, graph_encoder, cards[chosen] | {"candidates": cards}))
+    card = cards[chosen] | {"candidates": cards, "chosen_on": "golden" if golden else "out_of_fold"}
+    self.keep(Version(self.next_name(), candidates[chosen].skill, processor, graph_encoder, card))
     return self.live
 
-# %% ../nbs/60_system.ipynb #e5eff842
+# %% ../nbs/60_system.ipynb #6f97788b
 @patch
-def fit_graph_encoder(self: LearningSystem) -> GraphEncoder:
+def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     """Train f on the links of the graph without the labelled documents: what the skill trains on, f's weights never see."""
     bare = self.kg.copy()
     with bare.transaction("labelled documents out"):
@@ -300,7 +312,7 @@ def fit_graph_encoder(self: LearningSystem) -> GraphEncoder:
             bare.forget(id)
     relations = sorted({*self.kg.schema.relations, *(fact.relation for fact in bare.facts())} or {"related_to"})
     graph_encoder = GraphEncoder(relations, width=self.encoder.width, seed=self.seed)
-    fit_links(bare, graph_encoder, self.encoder, seed=self.seed)
+    fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
 @patch
@@ -380,7 +392,7 @@ def add_answer(kg: KnowledgeGraph, answer: Rewarded) -> bool:
     return kg.add_mention(decision.document, mention.start, mention.end, mention.type, mention.entity, "answer", 0.95,
                           1 if answer.reward else -1)
 
-# %% ../nbs/60_system.ipynb #3ee639ef
+# %% ../nbs/60_system.ipynb #0a9760d1
 @dataclass(frozen=True)
 class Evolution:
     """One round: L's gaps at the start and after each half-step, and which skill is live now.
@@ -395,7 +407,7 @@ class Evolution:
     card: Mapping
 
 @patch
-def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 15, progress: str = "") -> Evolution:
+def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 20, progress: str = "") -> Evolution:
     """One round of coordinate descent on L: the K-step, then the S-step.
 
     The new skill goes live if it reads the golden documents (the labelled ones out of fold, if there are no golden ones) no
@@ -409,7 +421,7 @@ def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 15, 
     trained = self.train(processor, Recipe(old.skill.config.fusion, epochs=epochs, terms=terms), answers, progress)
     promoted = self._no_worse(trained, kept, processor)
     skill = trained.skill if promoted else kept
-    new = Version(f"v{int(old.name[1:]) + 1}", skill, processor, old.graph_encoder, {})
+    new = Version(self.next_name(), skill, processor, old.graph_encoder, {})
     gaps["S-step"] = self.objective(new)
     card = self._card(trained, skill, processor, promoted=promoted, gaps={step: asdict(gap) for step, gap in gaps.items()})
     self.keep(replace(new, card=card))
@@ -544,7 +556,7 @@ def _sentence_at(text: str, place: int) -> str:
 def _sign(polarity: int) -> str:
     return "+" if polarity > 0 else "-"
 
-# %% ../nbs/60_system.ipynb #1ecb9a81
+# %% ../nbs/60_system.ipynb #ff7a6819
 @patch
 def status(self: LearningSystem) -> dict:
     "Counts of what the workspace holds, and the live version's card."
@@ -555,6 +567,16 @@ def status(self: LearningSystem) -> dict:
 
 @patch
 def forget(self: LearningSystem, document: str) -> bool:
-    "Take a document, its decisions and its answers out. Weights that were trained on it stay until the next evolve."
+    """Take a document out: its text, labels, decisions and answers. Whether it was there.
+
+    Weights that were trained on it, and the names in the snapshots beside them, stay until the next `evolve`; the versions
+    before that one keep them for good.
+    """
     self.log.forget(document)
-    return self.kg.forget(document)
+    was_labelled = False
+    for part in ("labelled", "golden"):
+        documents = getattr(self, part)
+        if document in documents:
+            was_labelled = True
+            write_jsonl((kept for id, kept in documents.items() if id != document), self.folder / f"{part}.jsonl")
+    return self.kg.forget(document) or was_labelled

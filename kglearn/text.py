@@ -321,7 +321,7 @@ def readable(self: Encoder, text: str) -> bool:
     ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
     return bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
 
-# %% ../nbs/02_text.ipynb #dbaa3e43
+# %% ../nbs/02_text.ipynb #fd713715
 @patch
 def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
     """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
@@ -335,13 +335,24 @@ def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
     if strange := [text for text in texts if not self.readable(text)]:
         raise BadInput(f"the encoder cannot read {strange[0][:40]!r} (and {len(strange) - 1} more): "
                        f"leave such names out, as 'readable' tells, or load an encoder for their script")
-    rows = []
-    for start in tqdm(range(0, len(texts), 64), desc=progress, leave=False, disable=not progress):
-        batch = self.tokenizer(
-            list(texts[start : start + 64]), padding=True, truncation=True, max_length=64, return_tensors="pt"
-        )
+    vectors = torch.zeros(len(texts), self.width)
+    for part, length in tqdm(self._batches(texts), desc=progress, leave=False, disable=not progress):
+        filled = [texts[i] for i in part] + [""] * (_BATCH - len(part))
+        batch = self.tokenizer(filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
             hidden = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
-        rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-    return torch.cat(rows) if rows else torch.zeros(0, self.width)
+        vectors[part] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)[:len(part)]
+    return vectors
+
+_BATCH = 32
+
+@patch
+def _batches(self: Encoder, texts: Sequence[str]) -> list[tuple[list[int], int]]:
+    """Numbers of the texts of each batch, and the pieces it is padded to.
+
+    All batches have one of two fixed shapes: what a text is read with must not change the last bits of its vector.
+    """
+    sizes = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]] if texts else []
+    parts = {16: [i for i, size in enumerate(sizes) if size <= 16], 64: [i for i, size in enumerate(sizes) if size > 16]}
+    return [(part[start:start + _BATCH], length) for length, part in parts.items() for start in range(0, len(part), _BATCH)]

@@ -95,7 +95,7 @@ def compare(reading: Reading, before: Reading, name: str, part: str) -> Arm:
     return Arm(name, round(f1, 4), interval_of(values), round(raw, 4), round(f1 - start, 4), interval_of(values - base),
                round(found / gold, 4) if gold else None)
 
-# %% ../nbs/61_trial.ipynb #6ac3bf28
+# %% ../nbs/61_trial.ipynb #9977cd4b
 @dataclass(frozen=True)
 class Plan:
     """What is to be done with which documents.
@@ -109,6 +109,8 @@ class Plan:
         parts: labelled documents that measure, by name.
         fusions: candidates for the fusion; the golden part (or, without one, the labelled part out of fold) chooses.
         rounds: times that the stream is cut into.
+        per_document: questions about each window of a document.
+        epochs: times over the labelled documents, in every training.
         simulate: answer from the stream's labels, with 5 % of the answers wrong.
         full: run the slower controls too.
         notes: what cannot be done with these documents, and why.
@@ -124,6 +126,7 @@ class Plan:
     fusions: tuple[str, ...] = ("none", "prior", "gate")
     rounds: int = 3
     per_document: int = 12
+    epochs: int = 20
     simulate: bool = True
     full: bool = False
     encoder: str = ""
@@ -138,9 +141,9 @@ def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) 
     "The demo's plan on the bundled corpus; `passages` cuts each part to its first few."
     part = {name: load_clinic(name)[:passages] for name in ("graph", "train", "golden", "test", "stream", "later")}
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
-                part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), full=full, seed=seed)
+                part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #9118e01b
+# %% ../nbs/61_trial.ipynb #b504732b
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -161,6 +164,8 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
     bare = tuple(document for document in documents if document.mentions is None)
     learn = len(gold) if labelled is None else labelled
     asked, measured = (stream or 0) if simulate or stream else 0, test or 0
+    if simulate and gold and not asked:
+        raise BadInput("answers are simulated from the labels of a stream, and no document was set apart for one: say how many with --stream")
     if learn + asked + measured > len(gold) and gold:
         raise BadInput(f"{learn} labelled, {asked} stream and {measured} test documents were asked for, but only {len(gold)} have labels: "
                        f"ask for fewer, or give more")
@@ -184,7 +189,7 @@ def _cannot(gold, dictionary, schema, measured, skipped: int) -> list[str]:
     if gold and not measured:
         notes.append("No labelled documents were kept apart to measure on (--test), so there are no scores but the out-of-fold one.")
     if skipped:
-        notes.append(f"{skipped} broken lines were left out.")
+        notes.append(f"{skipped} broken {'line was' if skipped == 1 else 'lines were'} left out.")
     return notes
 
 # %% ../nbs/61_trial.ipynb #b5cf0cd6
@@ -223,7 +228,7 @@ def _clear_half_made(folder: Path) -> None:
         for path in folder.iterdir():
             path.unlink()
 
-# %% ../nbs/61_trial.ipynb #11ad5f41
+# %% ../nbs/61_trial.ipynb #34625466
 @patch
 def run(self: Trial) -> "TrialResult":
     "The whole plan: learn, act, be answered, evolve; then the arms and controls."
@@ -231,32 +236,53 @@ def run(self: Trial) -> "TrialResult":
         self.step("read", lambda: asdict(self.system.read(self.plan.stream, progress="read")))
         return self.result()
     self.learn()
-    for number in range(1, self.plan.rounds + 1):
+    for number in range(1, self.rounds + 1):
         if not self.round(number):
             break
     return self.result()
+
+@patch(as_prop=True)
+def rounds(self: Trial) -> int:
+    "How many rounds there will be: those of the plan, but none without a document to ask about."
+    return min(self.plan.rounds, len(self.plan.stream))
+
+@patch(as_prop=True)
+def complete(self: Trial) -> bool:
+    "Whether every round has been done."
+    return f"v{self.rounds}" in self.system.versions()
+
+@patch
+def settle(self: Trial, name: str) -> None:
+    "Let a version go live that was written just before a kill. Done once: a rollback that comes later stands."
+    def go_live() -> dict:
+        if not (self.system.folder / "live.json").exists() or self.system.live.name != name:
+            self.system.go_live(name)
+        return {"version": name}
+    self.step(f"live-{name}", go_live)
 
 @patch
 def learn(self: Trial) -> None:
     "K from the background, f, and the first skill."
     if "v0" in self.system.versions():
-        return
+        return self.settle("v0")
     self.say(f"graph: {len(self.plan.background)} background documents, {len(self.plan.dictionary)} dictionary entries")
     with self.system.kg.transaction("background"):
         for document in self.plan.background:
             add_gold(self.system.kg, document)
     self.say(f"skill: {len(self.plan.labelled)} labelled documents, {len(self.plan.golden)} golden")
-    self.system.learn(self.plan.labelled, self.plan.golden, self.plan.fusions, progress="skill")
+    self.system.learn(self.plan.labelled, self.plan.golden, self.plan.fusions, self.plan.epochs, progress="skill")
+    self.settle("v0")
 
 @patch
 def round(self: Trial, number: int) -> bool:
     "Ask about one part of the stream and learn from the answers. False if answers are still missing."
     system, name = self.system, f"v{number}"
     if name in system.versions():
+        self.settle(name)
         return True
     if system.live.name != f"v{number - 1}":
         system.go_live(f"v{number - 1}")
-    part = self.plan.stream[number - 1::self.plan.rounds]
+    part = self.plan.stream[number - 1::self.rounds]
     decisions = system.act(part, self.plan.per_document, progress="act")
     self.say(f"round {number}: {len(decisions)} questions about {len(part)} documents")
     if self.plan.simulate:
@@ -266,7 +292,8 @@ def round(self: Trial, number: int) -> bool:
     elif waiting := [decision for decision in system.log.pending() if decision.id in {d.id for d in decisions}]:
         self.say(f"{len(waiting)} questions wait for a person: run 'kglearn answer --workspace {system.folder}', then this again")
         return False
-    evolution = system.evolve(progress="evolve")
+    evolution = system.evolve(epochs=self.plan.epochs, progress="evolve")
+    self.settle(name)
     self.say(f"round {number}: golden F1 {evolution.card['golden']:.3f}, new skill {'goes live' if evolution.promoted else 'is not better: the old one stays'}")
     return True
 
@@ -308,7 +335,7 @@ def skill_reader(skill: SkillModel, processor: SkillProcessor):
     "A skill as the `find` of an arm."
     return lambda documents, raw: read_mentions(skill, processor(documents), 0.0 if raw else None)
 
-# %% ../nbs/61_trial.ipynb #e5a2d787
+# %% ../nbs/61_trial.ipynb #3d31fdb5
 @patch(as_prop=True)
 def first_graph(self: Trial) -> KnowledgeGraph:
     "K as it was before the stream: dictionary, background, labelled documents."
@@ -320,11 +347,16 @@ def first_graph(self: Trial) -> KnowledgeGraph:
 
 @patch
 def arms(self: Trial) -> dict[str, Callable[[], dict]]:
-    "What is compared, by name; each is worked out when called. The first is \"before\", the second \"after\"."
+    """What is compared, by name; each is worked out when called.
+
+    The first is "before"; "after" comes next, once something was learnt. Controls wait until every round is done.
+    """
     first, last = self.system.version("v0"), self.system.version(self.system.versions()[-1])
     self.new_names = new_names(self.plan, self.first_graph)
-    versus = {"before": (first.skill, first.processor), "after": (last.skill, last.processor)}
-    arms = {name: lambda pair=pair: self.reading_of(skill_reader(*pair)) for name, pair in versus.items()}
+    versus = {"before": first} | ({"after": last} if last.name != "v0" else {})
+    arms = {name: lambda version=version: self.reading_of(skill_reader(version.skill, version.processor)) for name, version in versus.items()}
+    if not self.complete:
+        return arms
     arms |= {"dictionary alone": self._dictionary_alone}
     arms |= {f"fusion {fusion}": lambda fusion=fusion: self._fusion(fusion) for fusion in self.plan.fusions if fusion != first.skill.config.fusion}
     arms |= {"permuted graph": lambda: self._permuted(first)}
@@ -339,13 +371,13 @@ def arms(self: Trial) -> dict[str, Callable[[], dict]]:
         arms |= self._slow_arms(first, last)
     return arms
 
-# %% ../nbs/61_trial.ipynb #f37a22a7
+# %% ../nbs/61_trial.ipynb #cec136af
 @patch
 def _trained(self: Trial, processor: SkillProcessor, answers: Sequence[Rewarded] = (), more: Sequence[Document] = (), fusion: str = "", seed: int = 0) -> dict:
     "An arm that trains: on the labelled documents, on answers, on more labelled documents; the recipe is the same for all."
     documents = {document.id: document for document in self.plan.labelled}
     terms = EVOLVE_TERMS if answers else FIRST_TERMS
-    recipe = Recipe(fusion or self.system.version("v0").skill.config.fusion, terms=terms)
+    recipe = Recipe(fusion or self.system.version("v0").skill.config.fusion, epochs=self.plan.epochs, terms=terms)
     answered = with_answers(processor(self.system._asked_documents(answers)), answers, self.plan.types)
     trained = train_skill(processor(documents.values()), documents, processor, recipe, answered, self.plan.seed + seed, more=processor(more))
     return self.reading_of(skill_reader(trained.skill, processor))
@@ -392,7 +424,8 @@ def _processor_with(self: Trial, answers: Sequence[Rewarded]) -> SkillProcessor:
     with graph.transaction("answers"):
         for answer in answers:
             add_answer(graph, answer)
-    frozen = replace(self.system.live.processor.snapshot, aliases=graph.name_evidence())
+    last = self.system.version(self.system.versions()[-1])
+    frozen = replace(last.processor.snapshot, aliases=graph.name_evidence())
     return SkillProcessor(frozen, self.plan.types, self.system.encoder)
 
 @patch
@@ -423,13 +456,13 @@ def _slow_arms(self: Trial, first: Version, last: Version) -> dict[str, Callable
     arms |= {f"before, seed {seed}": lambda seed=seed: self._trained(first.processor, seed=seed) for seed in (1, 2)}
     return arms | {"always yes": lambda: self._trained(self._processor_with(always), always)}
 
-# %% ../nbs/61_trial.ipynb #085e8c98
+# %% ../nbs/61_trial.ipynb #a3857db7
 @dataclass(frozen=True)
 class TrialResult:
     """All that the report shows.
 
     Args:
-        arms: part to its arms; "before" and "after" first.
+        arms: part to its arms; "before" and (once something was learnt) "after" first.
         cards: of the versions, oldest first.
         answers: how many; yes: how many of them were yes.
         notes: what could not be done, and why.
@@ -454,8 +487,13 @@ def result(self: Trial) -> TrialResult:
     if self.plan.parts and self.plan.labelled:
         for name, work in self.arms().items():
             self.say(f"arm: {name}")
-            readings[name] = Reading.from_json(self.step("arm-" + name.replace(" ", "-"), work))
+            # A trial that waits for a person is scored as far as it got; that score must not pass for the last one.
+            unfinished = "" if self.complete or name == "before" else "-" + self.system.versions()[-1]
+            readings[name] = Reading.from_json(self.step("arm-" + name.replace(" ", "-") + unfinished, work))
     arms = {part: [compare(reading, readings["before"], name, part) for name, reading in readings.items()] for part in self.plan.parts} if readings else {}
     answers = self.system.log.rewarded()
     cards = [self.system.version(name).card for name in self.system.versions()]
-    return TrialResult(arms, cards, len(answers), sum(answer.reward for answer in answers), list(self.plan.notes))
+    notes = list(self.plan.notes)
+    if self.plan.labelled and not self.complete:
+        notes.append(f"{len(self.system.log.pending())} questions wait for a person, so the controls have not been run yet.")
+    return TrialResult(arms, cards, len(answers), sum(answer.reward for answer in answers), notes)

@@ -24,7 +24,8 @@ named = pytest.mark.parametrize
 TYPES = ("disease", "medicine", "symptom")
 NOTE = Document("note", "Take aspirin for a headache. No fever yet, says <b>Ann</b> & \"Bob\".")
 SCRIPT = '<script>alert("1")</script>'
-SOURCES = [Document("source-1", f"Nothing here. An aspirin a day. {SCRIPT}", mentions=(Mention(17, 24, "medicine", "medicine:aspirin"),)),
+SOURCES = [Document("source-1", f"Nothing here. An aspirin a day. {SCRIPT}",
+                    mentions=(Mention(17, 24, "medicine", "medicine:aspirin"),)),
            Document("source-2", "aspirin again", mentions=(Mention(0, 7, "symptom", "symptom:aspirin"),))]
 
 
@@ -141,7 +142,8 @@ def test_standard_errors_shrink_and_are_honest():
 @given(st.integers(1, 8), st.integers(0, 100))
 def test_pairs_need_no_luck(players, seed):
     generator = torch.Generator().manual_seed(seed)
-    alone, pairs = torch.randn(players, generator=generator).double(), torch.randn(players, players, generator=generator).double().triu(1)
+    alone = torch.randn(players, generator=generator).double()
+    pairs = torch.randn(players, players, generator=generator).double().triu(1)
     def game(masks):
         shown = masks.double()
         return shown @ alone + ((shown @ pairs) * shown).sum(1)
@@ -196,7 +198,8 @@ def kg():
 def made(kg, encoder, fusion="prior", offset=-0.5, layers=(0, 2)):
     frozen = snapshot(kg, GraphEncoder(["treats"], width=encoder.width), encoder)
     processor = SkillProcessor(frozen, TYPES, encoder, layers)
-    skill = seeded_skill(SkillConfig(TYPES, fusion, layers, len(layers) * encoder.width, 16, offset=offset), frozen, seed=0)
+    config = SkillConfig(TYPES, fusion, layers, len(layers) * encoder.width, 16, offset=offset)
+    skill = seeded_skill(config, frozen, seed=0)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         for parameter in skill.parameters():
@@ -215,7 +218,8 @@ def prior(kg, encoder):
 
 
 def chances(skill, processor, document, start, end, own_evidence=True):
-    for row, found in zip(processor([document], own_evidence), Policy(skill).probabilities(processor([document], own_evidence))):
+    rows = processor([document], own_evidence)
+    for row, found in zip(rows, Policy(skill).probabilities(rows)):
         for span in range(len(row.spans)):
             if row.characters(span) == (start, end):
                 return found[span]
@@ -248,7 +252,9 @@ def test_hidden_words_reach_the_encoder_as_mask(prior):
     skill, processor = prior
     game = skill_score(skill, processor, NOTE, 19, 27, "symptom")
     mask, seen = processor.encoder.tokenizer.mask_token_id, []
-    hook = processor.encoder.model.register_forward_pre_hook(lambda module, args, given: seen.append(given["input_ids"].clone()), with_kwargs=True)
+    def spy(module, args, given):
+        seen.append(given["input_ids"].clone())
+    hook = processor.encoder.model.register_forward_pre_hook(spy, with_kwargs=True)
     try:
         game(all_masks(game.words)[:, :len(game.players)])
     finally:
@@ -264,7 +270,8 @@ def test_words_of_other_sentences_are_never_hidden(prior):
     ids = hidden_ids(game, torch.zeros(1, game.words, dtype=torch.bool))[0]
     places = [words(NOTE.text)[word][0] for word in prior[1].encoder.pieces(NOTE.text)[1] if word >= 0]
     first = 1 + sum(place < 28 for place in places)
-    assert ids[:first].tolist() == game.piece_ids[:first].tolist() and not (ids[first:-1] == game.piece_ids[first:-1]).any()
+    assert ids[:first].tolist() == game.piece_ids[:first].tolist()
+    assert not (ids[first:-1] == game.piece_ids[first:-1]).any()
 
 
 def test_pieces_left_make_the_knowledge(prior):
@@ -274,7 +281,8 @@ def test_pieces_left_make_the_knowledge(prior):
     for mask in all_masks(len(pieces)):
         wanted, row = processor.view.of_evidence([piece for piece, kept in zip(pieces, mask) if kept])
         found, rows = game.knowledge(mask.unsqueeze(0))
-        assert torch.allclose(found[0], torch.tensor(wanted + game.surroundings, dtype=torch.float32)) and rows.tolist() == [row]
+        assert torch.allclose(found[0], torch.tensor(wanted + game.surroundings, dtype=torch.float32))
+        assert rows.tolist() == [row]
 
 
 def test_surroundings_stay(prior):
@@ -310,7 +318,8 @@ def test_second_window(prior):
     place = text.index("aspirin"), text.index("aspirin") + 7
     game = skill_score(skill, processor, document, *place, "medicine")
     assert [player.label for player in game.players[:game.words]] == ["Then", "aspirin", "came", "."]
-    assert torch.isclose(game(shown(game)).sigmoid(), chances(skill, processor, document, *place)[2].double(), atol=1e-4)
+    chance = chances(skill, processor, document, *place)[2].double()
+    assert torch.isclose(game(shown(game)).sigmoid(), chance, atol=1e-4)
 
 
 @named("place", [(0, 3), (13, 16), (28, 31), (-1, 4), (5, 5), (500, 510), (5, 40)])
@@ -338,8 +347,9 @@ def test_efficiency(pair, place, action):
 def test_exact_and_sampled(prior):
     exact, sampled = explain(*prior, NOTE, 5, 12, "medicine"), explain(*prior, NOTE, 32, 37, "symptom")
     assert len(exact.shares) <= 12 < len(sampled.shares)
-    assert exact.evaluations == 2 ** len(exact.shares) and exact.stability == 1 and not any(share.error for share in exact.shares)
-    assert sampled.evaluations == 2 + 16 * 2 * (len(sampled.shares) - 1) and any(share.error for share in sampled.shares)
+    assert exact.evaluations == 2 ** len(exact.shares) and exact.stability == 1
+    assert sampled.evaluations == 2 + 16 * 2 * (len(sampled.shares) - 1)
+    assert not any(share.error for share in exact.shares) and any(share.error for share in sampled.shares)
     game = skill_score(*prior, NOTE, 5, 12, "medicine")
     drawn, errors = permutation_shapley(game, len(game.players), 200)
     assert ((drawn - exact.values).abs() < 5 * errors + 1e-9).all()
@@ -347,7 +357,8 @@ def test_exact_and_sampled(prior):
 
 def test_the_likeliest_action_is_explained(pair):
     for place in ((5, 12), (19, 27), (32, 37)):
-        assert explain(*pair, NOTE, *place, permutations=2).action == ("none", *TYPES)[chances(*pair, NOTE, *place).argmax()]
+        likeliest = ("none", *TYPES)[chances(*pair, NOTE, *place).argmax()]
+        assert explain(*pair, NOTE, *place, permutations=2).action == likeliest
 
 
 def test_same_again(prior):
@@ -361,11 +372,16 @@ def test_knowledge_that_is_not_used_gets_nothing(kg, encoder):
     assert len(found.knowledge) == 4 and all(share.value == 0 for share in found.knowledge)
 
 
+def knowing(processor, name, pieces):
+    "A processor whose snapshot says of a name what these pieces say."
+    snapshot = replace(processor.snapshot, aliases=processor.snapshot.aliases | {name: tuple(pieces)})
+    return SkillProcessor(snapshot, TYPES, processor.encoder, processor.layers)
+
+
 def test_pieces_that_say_the_same_get_the_same(prior):
     skill, processor = prior
     piece = NameEvidence("symptom", "", "", "answer", 1)
-    aliases = processor.snapshot.aliases | {"headache": tuple(replace(piece, document=f"d{number}") for number in range(4))}
-    taught = SkillProcessor(replace(processor.snapshot, aliases=aliases), TYPES, processor.encoder, processor.layers)
+    taught = knowing(processor, "headache", [replace(piece, document=f"d{number}") for number in range(4)])
     values = [share.value for share in explain(skill, taught, NOTE, 19, 27, "symptom").knowledge]
     assert len(values) == 4 and np.allclose(values, values[0]) and values[0] != 0
 
@@ -389,8 +405,8 @@ def test_one_word(prior):
 
 def test_sentences_come_from_the_graph(prior, kg):
     without, found = explain(*prior, NOTE, 5, 12, "medicine"), explain(*prior, NOTE, 5, 12, "medicine", kg)
-    assert [share.player.detail for share in without.knowledge if share.player.kind == "document"] == ["medicine", "symptom"]
-    assert [share.player.detail for share in found.knowledge if share.player.kind == "document"] == ["An aspirin a day.", "aspirin again"]
+    assert [share.player.detail for share in without.knowledge[2:]] == ["medicine", "symptom"]
+    assert [share.player.detail for share in found.knowledge[2:]] == ["An aspirin a day.", "aspirin again"]
 
 
 def test_a_forgotten_document_has_no_sentence(prior):
@@ -412,7 +428,8 @@ def told(prior, values):
 @named("values, reason", [
     ((0, 2, 0, 0, 0, 0, 0, 0, 0, 0), "because of the word “aspirin”."),
     ((1, 2, 0, 0, .9, 0, 0, 0, 0, 0), "because of the words “Take”, “aspirin” and “headache”."),
-    ((1, 2, .1, 0, -9, 0, 0, 3, 0, 0), "because of the words “Take” and “aspirin”, and the dictionary entry medicine:aspirin."),
+    ((1, 2, .1, 0, -9, 0, 0, 3, 0, 0),
+     "because of the words “Take” and “aspirin”, and the dictionary entry medicine:aspirin."),
     ((0, 0, 0, 0, 0, 0, 1, 0, 0, 0), "because of your answer of no to disease on document note."),
     ((0, 0, 0, 0, 0, 0, 0, 0, 2, 1), "because of document source-1, and document source-2."),
     ((-1,) * 10, "though nothing that was shown speaks for it."),
@@ -438,8 +455,7 @@ def test_html_is_escaped(prior, kg):
     text = f'Take {SCRIPT} aspirin "onclick=1" today'
     start = text.index("aspirin")
     wicked = NameEvidence("medicine", f"medicine:{SCRIPT}", f"{SCRIPT}'\"", "gold", 1)
-    aliases = processor.snapshot.aliases | {"aspirin": (wicked, replace(wicked, extractor="dictionary"), replace(wicked, extractor="answer"))}
-    taught = SkillProcessor(replace(processor.snapshot, aliases=aliases), TYPES, processor.encoder, processor.layers)
+    taught = knowing(processor, "aspirin", [replace(wicked, extractor=by) for by in ("gold", "dictionary", "answer")])
     found = explain(skill, taught, Document(SCRIPT, text), start, start + 7, permutations=2)
     shown = found._repr_html_()
     assert "<script" not in shown.lower() and "&lt;" in shown
@@ -465,7 +481,9 @@ def test_shap_agrees(prior):
     import shap
     game = skill_score(*prior, NOTE, 5, 12, "medicine")
     hidden = np.zeros((1, len(game.players)))
-    theirs = shap.explainers.Exact(lambda rows: game(torch.from_numpy(rows > 0.5)).numpy(), shap.maskers.Independent(hidden))
+    def of_rows(rows):
+        return game(torch.from_numpy(rows > 0.5)).numpy()
+    theirs = shap.explainers.Exact(of_rows, shap.maskers.Independent(hidden))
     ours = explain(*prior, NOTE, 5, 12, "medicine")
     assert np.allclose(theirs(1 - hidden, silent=True).values[0], ours.values, atol=1e-6)
     assert np.allclose(ours.to_shap().values, ours.values) and ours.to_shap().base_values == ours.base
@@ -475,7 +493,8 @@ def test_pyg_has_the_shares_of_the_pieces_on_their_entities(prior):
     _, processor = prior
     found = explain(*prior, NOTE, 5, 12, "medicine")
     mask = found.to_pyg(processor.snapshot).node_mask[:, 0]
-    by_entity = {"medicine:aspirin": found.knowledge[1].value + found.knowledge[2].value, "symptom:aspirin": found.knowledge[3].value}
+    entry, first, second = (share.value for share in found.knowledge[1:])
+    by_entity = {"medicine:aspirin": entry + first, "symptom:aspirin": second}
     assert np.allclose([mask[processor.snapshot.rows[key]] for key in by_entity], list(by_entity.values()), atol=1e-6)
     assert int((mask != 0).sum()) == 2 and mask[0] == 0
 
@@ -506,7 +525,8 @@ def test_chance_scores_nothing_and_the_reverse_scores_the_opposite(prior):
     values = torch.arange(6.0)
     found = faithfulness(game, {"there": values, "back": -values}, random_orders=4)
     assert set(found.kept) == set(found.removed) == {"there", "back", "integrated gradients", "random order"}
-    assert abs(found.area("random order")) < 1e-9 and math.isclose(found.area("there"), -found.area("back"), abs_tol=1e-9)
+    assert abs(found.area("random order")) < 1e-9
+    assert math.isclose(found.area("there"), -found.area("back"), abs_tol=1e-9)
     assert len(found.random_areas) == 8 and abs(sum(found.random_areas)) < 1e-9
     assert all(curve[0] == 0 and curve[-1] == 1 for curve in map(np.round, found.kept.values()))
     assert all(curve[0] == 1 and curve[-1] == 0 for curve in map(np.round, found.removed.values()))
@@ -524,7 +544,6 @@ def test_nothing_to_be_faithful_to(prior):
     with pytest.raises(BadInput, match="three words or more"):
         faithfulness(skill_score(*prior, Document("two", "Headache now"), 0, 8, "symptom"), torch.zeros(2))
     game = skill_score(*prior, NOTE, 5, 12, "medicine")
-    game.skill = lambda **given: type("Still", (), {"logits": given["word_vectors"].sum() * torch.zeros(len(given["spans"]), 1, 4)})()
-    game.skill.eval, game.skill.config = lambda: None, prior[0].config
+    game.log_odds = lambda vectors, *knowledge: 0 * vectors.sum((1, 2)).double()
     with pytest.raises(BadInput, match="nothing to be faithful to"):
         faithfulness(game, torch.zeros(6))

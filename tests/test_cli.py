@@ -1,0 +1,268 @@
+"""The command line from outside: every command in a process of its own, as a person starts it."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kglearn.data import load_clinic, write_jsonl
+
+PROGRAM = [sys.executable, "-c", "from kglearn.cli import main; main()"]
+
+
+def command(*words: object, stdin: str = "", folder: Path | None = None) -> subprocess.CompletedProcess:
+    "Run `kglearn` with these words to its end."
+    return subprocess.run([*PROGRAM, *map(str, words)], input=stdin, capture_output=True, text=True, encoding="utf-8",
+                          timeout=600, cwd=folder, env=_quiet())
+
+
+def _quiet() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def refused(result: subprocess.CompletedProcess, *said: str) -> None:
+    "One line that names what is wrong and the cure, exit code 2, no traceback, nothing on the screen."
+    last = result.stderr.strip().splitlines()[-1] if result.stderr.strip() else ""
+    assert result.returncode == 2, result.stderr
+    assert last.startswith("kglearn: ") and "Traceback" not in result.stderr
+    assert all(part in last for part in said), last
+    assert not result.stdout
+
+
+# Bad input that is told before anything is loaded
+
+BROKEN_PUBTATOR = "1|t|Aspirin helps.\n1|a|Nothing else.\n1\t0\t7\tAspirin\tChemical\tD1\n\n2|t|Title.\n2|a|Text.\n2\t0\t99\tTitle\tChemical\tD2\n"
+BAD_FILES = {
+    "empty.txt": (b"", "no document with any text", "give files"),
+    "image.txt": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "image.txt", "binary", "give a text file"),
+    "latin.txt": ("Fine.\nMénière's disease".encode("latin-1"), "latin.txt, line 2", "not UTF-8", "iconv"),
+    "broken.jsonl": (b'{"text": "Aspirin helps."}\n{"text": \n', "broken.jsonl, line 2", "not JSON", "--skip-bad"),
+    "no_text.jsonl": (b'{"text": "Aspirin helps."}\n\n{"id": "x"}\n', "no_text.jsonl, line 3", "--skip-bad"),
+    "offsets.jsonl": (b'{"text": "Aspirin", "mentions": [[0, 70, "drug"]]}\n', "offsets.jsonl, line 1", "--skip-bad"),
+    "broken.pubtator": (BROKEN_PUBTATOR.encode(), "broken.pubtator, line 7", "--skip-bad"),
+    "cut.txt.gz": (b"\x1f\x8b\x08\0\0\0\0\0", "cut.txt.gz", "broken gzip"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named(name, tmp_path):
+    content, *said = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    refused(command("run", tmp_path / name, "-w", tmp_path / "w"), *said)
+    assert not (tmp_path / "w").exists(), "no workspace was begun"
+
+
+def test_a_missing_path(tmp_path):
+    refused(command("run", tmp_path / "nowhere", "-w", tmp_path / "w"), "nowhere", "no such file or folder", "check the path")
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "sheet.xlsx").write_bytes(b"x")
+    refused(command("run", tmp_path / "notes", "-w", tmp_path / "w"), "nothing to read", ".txt, .md, .jsonl or .pubtator")
+
+
+def test_bad_dictionary_and_schema(tmp_path):
+    (tmp_path / "a.txt").write_text("Aspirin helps.", encoding="utf-8")
+    (tmp_path / "d.tsv").write_text("drug\taspirin\nthis is no entry\n", encoding="utf-8")
+    (tmp_path / "s.json").write_text("{", encoding="utf-8")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "w", "--dictionary", tmp_path / "d.tsv"), "d.tsv, line 2")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "w", "--schema", tmp_path / "s.json"), "s.json")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "w", "--dictionary", tmp_path / "none.tsv"), "none.tsv", "no such file")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    refused(command("demo", "-w", tmp_path / "w", "--report", tmp_path / "no" / "r.html"), "is not there", "make it")
+    refused(command("demo", "-w", tmp_path / "w", "--report", tmp_path), "is a folder")
+    refused(command("demo", "-w", tmp_path / "w", "--json", tmp_path / "no" / "r.json"), "is not there")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("words", [("run", "--nope"), ("status",), ("dance",), ("demo", "--passages", "2"), ("run",), ("why",)], ids=" ".join)
+def test_a_wrong_word_exits_with_2(words):
+    result = command(*words)
+    assert result.returncode == 2 and "Error: " in result.stderr and "--help" in result.stderr and not result.stdout
+
+
+@pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback"])
+def test_help(word):
+    result = command(*word.split(), "--help")
+    assert result.returncode == 0 and result.stdout.startswith(f"Usage: kglearn {word}".rstrip()) and not result.stderr
+
+
+def test_help_imports_nothing_heavy():
+    program = "import sys; from kglearn.cli import app; print(sorted({'torch', 'matplotlib', 'transformers', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# Workspaces that cannot be used
+
+@pytest.mark.parametrize("words", [("status",), ("answer",), ("why", "aspirin"), ("rollback",)], ids=lambda words: words[0])
+def test_no_workspace(words, tmp_path):
+    refused(command(*words, "-w", tmp_path / "none"), "no workspace here", "kglearn run")
+
+
+def test_a_workspace_of_another_version(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "workspace.json").write_text('{"format": "99", "types": [], "encoder": "", "seed": 0}', encoding="utf-8")
+    (tmp_path / "a.txt").write_text("Aspirin helps.", encoding="utf-8")
+    refused(command("status", "-w", tmp_path / "w"), "format 99", "use the version that wrote it")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "w"), "format 99", "use the version that wrote it")
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "thesis.txt").write_text("Years of work.", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("Aspirin helps.", encoding="utf-8")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "w"), "not empty")
+    refused(command("run", tmp_path / "a.txt", "-w", tmp_path / "a.txt"), "a.txt")
+    assert (tmp_path / "w" / "thesis.txt").read_text(encoding="utf-8") == "Years of work."
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "Aspirin helps."
+
+
+# No labels at all
+
+SCHEMA = {"types": ["medicine", "disease", "symptom"], "relations": {"treats": [["medicine"], ["disease", "symptom"]]}}
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory) -> Path:
+    "A folder with three notes, a dictionary and a schema beside it."
+    place = tmp_path_factory.mktemp("notes")
+    (place / "notes").mkdir()
+    for name, text in {"monday": "Metformin was started for type 2 diabetes. Nausea came within a week.",
+                       "tuesday": "Ondansetron treats nausea. Her type 2 diabetes is stable.", "friday": "No nausea today. Metformin goes on."}.items():
+        (place / "notes" / f"{name}.txt").write_text(text, encoding="utf-8")
+    (place / "names.tsv").write_text("medicine\tmetformin\nmedicine\tondansetron\ndisease\ttype 2 diabetes\nsymptom\tnausea\n", encoding="utf-8")
+    (place / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
+    return place
+
+
+def test_no_labels_with_dictionary_and_schema(notes, tmp_path):
+    result = command("run", notes / "notes", "-w", tmp_path / "w", "--dictionary", notes / "names.tsv", "--schema", notes / "schema.json")
+    assert result.returncode == 0, result.stderr
+    assert "No document has labels" in result.stdout and "the dictionary alone" in result.stdout and "co-occurrence" not in result.stdout
+    why = command("why", "ondansetron > treats > nausea", "-w", tmp_path / "w")
+    assert why.returncode == 0 and "Ondansetron treats nausea." in why.stdout and "belief" in why.stdout and "revision" in why.stdout
+
+
+def test_no_labels_and_nothing_else(notes, tmp_path):
+    result = command("run", notes / "notes", "-w", tmp_path / "w", "--json", "-")
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert any("bare terms" in note for note in said["notes"]) and any("co-occurrence" in note for note in said["notes"])
+    held = json.loads(command("status", "-w", tmp_path / "w", "--json", "-").stdout)
+    assert held["documents"] == 3 and held["entities"] > 0 and held["live"] is None
+    refused(command("why", "unheard of", "-w", tmp_path / "w"), "unheard of")
+    refused(command("rollback", "-w", tmp_path / "w"), "no skill yet")
+    refused(command("run", notes / "notes" / "friday.txt", "-w", tmp_path / "w"), "made from other documents or options", "a new folder")
+
+
+def test_skip_bad_goes_on_and_counts(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("broken.jsonl", "offsets.jsonl", "broken.pubtator"):
+        (tmp_path / "in" / name).write_bytes(BAD_FILES[name][0])
+    result = command("run", tmp_path / "in", "-w", tmp_path / "w", "--skip-bad", "--json", tmp_path / "r.json")
+    assert result.returncode == 0, result.stderr
+    assert "3 broken lines were left out" in result.stdout
+    assert any("3 broken" in note for note in json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["notes"])
+
+
+# With labels
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    "Six labelled passages of clinic, and three that have no labels."
+    place = tmp_path_factory.mktemp("labelled")
+    write_jsonl(load_clinic("train")[:6], place / "labelled.jsonl")
+    write_jsonl([document.unlabelled() for document in load_clinic("stream")[:3]], place / "bare.jsonl")
+    return place
+
+
+@pytest.mark.parametrize("options, said", [(("--labelled", 2), "at least 3"), (("--labelled", 4, "--test", 3), "only 6 have labels"),
+                                           (("--labelled", -1), "Error: ")], ids=str)
+def test_too_few_labels(labelled, tmp_path, options, said):
+    result = command("run", labelled / "labelled.jsonl", "-w", tmp_path / "w", *options)
+    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_interrupted_answered_and_gone_on_with(labelled, tmp_path):
+    "Ctrl-C in the middle of learning; the same command goes on; a person answers from a pipe; the next run learns from it."
+    words = ["run", labelled / "labelled.jsonl", labelled / "bare.jsonl", "-w", tmp_path / "w"]
+    running = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=_quiet())
+    seen = b""
+    while b"skill none:" not in seen and running.poll() is None:
+        seen += running.stderr.read1()
+    running.send_signal(signal.SIGINT)
+    _, complaints = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert complaints.count(b"kglearn: interrupted") == 1 and b"Traceback" not in complaints
+    assert command("status", "-w", tmp_path / "w").returncode == 0, "the workspace still opens"
+
+    first = command(*words)
+    assert first.returncode == 0 and "questions wait" in first.stderr, first.stderr
+    waiting = json.loads(command("status", "-w", tmp_path / "w", "--json", "-").stdout)["waiting"]
+    assert waiting > 3
+
+    answered = command("answer", "-w", tmp_path / "w", "--json", "-", stdin="y\nperhaps\nn\ns\nq\n")
+    assert json.loads(answered.stdout) == {"answered": 2, "answers": 2, "waiting": waiting - 2}
+    assert answered.stderr.count("Is [") == 4 and "Traceback" not in answered.stderr
+    ended = command("answer", "-w", tmp_path / "w", "--most", 1000, stdin="n\n" * (waiting - 3))
+    assert ended.returncode == 0 and f"{waiting - 1} answers kept" in ended.stdout, "the end of a pipe is the end, not an error"
+    command("answer", "-w", tmp_path / "w", stdin="y\n")
+
+    second = command(*words)
+    assert second.returncode == 0 and "round 1:" in second.stderr, second.stderr
+    held = json.loads(command("status", "-w", tmp_path / "w", "--json", "-").stdout)
+    assert held["answers"] == waiting and held["versions"][:2] == ["v0", "v1"]
+    back = command("rollback", "-w", tmp_path / "w", "v0", "--json", "-")
+    assert json.loads(back.stdout) == {"live": "v0"}
+    refused(command("rollback", "-w", tmp_path / "w", "v77"), "v77", "choose one of")
+
+
+# The demo, small
+
+@pytest.fixture(scope="module")
+def small_demo(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("demo")
+    result = command("demo", "--passages", 4, "--json", place / "r.json", folder=place)
+    assert result.returncode == 0, result.stderr
+    (place / "said.txt").write_text(result.stdout, encoding="utf-8")
+    return place
+
+
+def test_demo_says_what_was_gained_beside_every_control(small_demo):
+    said = (small_demo / "said.txt").read_text(encoding="utf-8")
+    assert "95 % interval" in said and "shuffled answers" in said and "ceiling" in said and "report.html" in said
+    result = json.loads((small_demo / "r.json").read_text(encoding="utf-8"))
+    arms = [result["before"], result["after"], result["ceiling"], *result["controls"].values()]
+    assert all({"f1", "f1_raw", "interval"} <= set(arm) and 0 <= arm["f1"] <= 1 for arm in arms)
+    assert {"shuffled answers", "self-training", "permuted graph", "dictionary alone"} <= set(result["controls"])
+    assert result["answers"] > 0
+
+
+def test_demo_page_needs_no_network(small_demo):
+    page = (small_demo / "report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>") and page.rstrip().endswith("</html>")
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", page, re.I)
+    assert not re.findall(r"url\(\s*['\"]?(?:https?:)?//|@import", page, re.I) and "<script" not in page
+
+
+def test_demo_again_does_nothing_twice(small_demo):
+    before = {path: path.stat().st_mtime_ns for path in (small_demo / "kglearn-demo" / "steps").iterdir()}
+    again = command("demo", "--passages", 4, "--json", "-", folder=small_demo)
+    assert json.loads(again.stdout) == json.loads((small_demo / "r.json").read_text(encoding="utf-8"))
+    assert before == {path: path.stat().st_mtime_ns for path in (small_demo / "kglearn-demo" / "steps").iterdir()}
+    refused(command("demo", "--passages", 5, folder=small_demo), "made from other documents or options")
+
+
+def test_why_knows_the_demo(small_demo):
+    workspace = small_demo / "kglearn-demo"
+    found = json.loads(command("why", "nausea", "-w", workspace, "--json", "-").stdout)
+    assert found["title"].startswith("nausea (symptom)") and found["lines"]
+    assert "acting: v" in command("status", "-w", workspace).stdout
