@@ -24,7 +24,7 @@ Json = Annotated[Optional[Path], typer.Option("--json", help="Write the result a
 Seed = Annotated[int, typer.Option(help="All randomness comes from it.")]
 Full = Annotated[bool, typer.Option("--full", help="Run the slower controls too.")]
 
-# %% ../nbs/74_cli.ipynb #2f1a6510
+# %% ../nbs/74_cli.ipynb #5b8ae17e
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process.
 
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always. 0 when done, 2 for bad input, 130 for Ctrl-C.
     """
     try:
-        sys.exit(app(arguments, prog_name="kglearn", standalone_mode=False))
+        code = app(arguments, prog_name="kglearn", standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        sys.exit(code)
     except BadInput as error:
         _stop(str(error), 2)
     except OSError as error:

@@ -556,7 +556,15 @@ def _(comprehensiveness):
     expect(comprehensiveness([1.0, -1.0, 0.0]), 2.0)
     expect(comprehensiveness([-1.0, 1.0, 3.0]), 0.5)
 
-# %% ../nbs/72_course.ipynb #3299c59b
+# %% ../nbs/72_course.ipynb #8df954f2
+from pathlib import Path
+
+# %% ../nbs/72_course.ipynb #f48dea51
+class _Named(type(Path())):
+    "A path that shows its name alone: folders of a check mean nothing to a reader."
+    def __repr__(self) -> str:
+        return f"Path({self.name!r})"
+
 @exercise("system.half_step")
 def _(half_step):
     "One half-step of coordinate descent over a grid."
@@ -583,9 +591,8 @@ def _(write_whole):
     "A file that is replaced, never written into."
     import os
     import tempfile
-    from pathlib import Path
     with tempfile.TemporaryDirectory() as folder:
-        path, twin = Path(folder) / "live.json", Path(folder) / "twin"
+        path, twin = _Named(folder) / "live.json", _Named(folder) / "twin"
         write_whole(path, "old")
         assert path.exists(), "and no file was there afterwards"
         expect(path.read_text(encoding="utf-8"), "old")
@@ -593,9 +600,9 @@ def _(write_whole):
         write_whole(path, "new")
         expect(path.read_text(encoding="utf-8"), "new")
         assert twin.read_text(encoding="utf-8") == "old", "and it wrote into the old file: a kill in the middle would have left half of either"
-        assert {file.name for file in Path(folder).iterdir()} == {"live.json", "twin"}, "and it left other files behind"
+        assert {file.name for file in _Named(folder).iterdir()} == {"live.json", "twin"}, "and it left other files behind"
 
-# %% ../nbs/72_course.ipynb #65921910
+# %% ../nbs/72_course.ipynb #24c16384
 @exercise("trial.f1")
 def _(f1):
     "F1 from three counts."
@@ -617,17 +624,16 @@ def _(paired_gains):
 def _(once):
     "Work that is done once, its result kept in a file."
     import tempfile
-    from pathlib import Path
     calls = []
     def work() -> dict:
         calls.append(1)
         return {"answer": len(calls)}
 
     with tempfile.TemporaryDirectory() as folder:
-        expect(once(Path(folder) / "one.json", work), {"answer": 1})
-        assert (Path(folder) / "one.json").exists(), "but nothing was written down"
-        expect(once(Path(folder) / "one.json", work), {"answer": 1})
-        expect(once(Path(folder) / "two.json", work), {"answer": 2})
+        expect(once(_Named(folder) / "one.json", work), {"answer": 1})
+        assert (_Named(folder) / "one.json").exists(), "but nothing was written down"
+        expect(once(_Named(folder) / "one.json", work), {"answer": 1})
+        expect(once(_Named(folder) / "two.json", work), {"answer": 2})
 
 # %% ../nbs/72_course.ipynb #757381b7
 @exercise("report.verdict")

@@ -129,7 +129,7 @@ def _new_figure(width: float, height: float):
 
     return Picture(figsize=(width, height))
 
-# %% ../nbs/03_plots.ipynb #e72e5b34
+# %% ../nbs/03_plots.ipynb #c9a08b81
 def plot_intervals(rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str,
                    reference: float | None = None) -> "Figure":
     """Dots with their intervals, one row each, from top to bottom; the numbers stand at the right.
@@ -153,7 +153,8 @@ def plot_intervals(rows: Sequence[tuple[str, float, float, float]], title: str, 
         for place, (label, value, low, high) in enumerate(rows):
             axes.hlines(place, low, high, color="#0072B2", linewidth=2.5, alpha=0.55)
             axes.plot(value, place, "o", color="#0072B2", zorder=3)
-            axes.text(1.01, place, f"{value:.3f}  [{low:.3f}, {high:.3f}]", transform=axes.get_yaxis_transform(),
+            interval = f"  [{low:.3f}, {high:.3f}]" if low < high else ""
+            axes.text(1.01, place, f"{value:.3f}{interval}", transform=axes.get_yaxis_transform(),
                       va="center", fontsize=9)
         axes.set_yticks(range(len(rows)), [safe_label(row[0], 48) for row in rows])
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=safe_label(xlabel))

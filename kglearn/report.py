@@ -148,7 +148,7 @@ def busiest_newcomer(before: KnowledgeGraph, after: KnowledgeGraph) -> str | Non
             degree[key] = degree.get(key, 0) + (key not in old)
     return max(degree, key=lambda key: (degree[key], key)) if degree and max(degree.values()) else None
 
-# %% ../nbs/62_report.ipynb #3ed4a139
+# %% ../nbs/62_report.ipynb #46a0db9e
 def write_report(trial: Trial, result: TrialResult, path: Path | str) -> None:
     """Write the page: one file without scripts, which loads nothing; everything from documents is escaped.
 
@@ -207,6 +207,7 @@ def _graph_pictures(trial: Trial) -> list[Markup]:
     shown = [(then, titles[0]), (now, titles[1])] if then.edges else [(now, titles[1] + "; none of these facts was known before")]
     return [Markup(figure_svg(plot_graph(graph, title, highlight=set(graph) - known))) for graph, title in shown]
 
+# %% ../nbs/62_report.ipynb #4fc0e510
 MOST_ENTITIES = 30
 
 def surroundings(kg: KnowledgeGraph, key: str) -> "MultiDiGraph":

@@ -6,10 +6,11 @@
 __all__ = ['LAYERS', 'NAME_ERROR', 'NONE_PRIOR', 'FUSIONS', 'type_posterior', 'knowledge_size', 'KnowledgeView',
            'add_surroundings', 'Window', 'SkillProcessor', 'collate', 'known_types', 'SkillConfig', 'SpanVectors',
            'PriorFusion', 'GateFusion', 'SkillModel', 'seeded_prior', 'seeded_skill', 'fit', 'logits_of', 'decode',
-           'Counts', 'count_matches', 'tune_offset', 'by_document', 'fit_prior', 'Recipe', 'Trained', 'train_skill',
-           'read_mentions', 'save_skill', 'load_skill', 'clinic_skill']
+           'Counts', 'count_matches', 'tune_offset', 'by_document', 'fit_prior', 'Recipe', 'count_table', 'f1_of',
+           'resampled_f1', 'interval_of', 'Trained', 'train_skill', 'read_mentions', 'save_skill', 'load_skill',
+           'clinic_skill']
 
-# %% ../nbs/31_skill.ipynb #367a8f05
+# %% ../nbs/31_skill.ipynb #24059c13
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gelu
 from torch.nn.utils.rnn import pad_sequence
@@ -289,7 +291,7 @@ class GateFusion(nn.Module):
     def forward(self, phi: Tensor, nodes: Tensor) -> Tensor:
         return phi + torch.sigmoid(self.gate(torch.cat([phi, nodes], -1))) * self.value(nodes)
 
-# %% ../nbs/31_skill.ipynb #fdc4f6c4
+# %% ../nbs/31_skill.ipynb #bafee702
 class SkillModel(PreTrainedModel):
     """The skill S: pi(type | span) = softmax(W^T phi(s)), fused with the graph.
 
@@ -312,37 +314,43 @@ class SkillModel(PreTrainedModel):
     def _init_weights(self, module):
         "Keep PyTorch's own initialisation, under the seed that is set when the model is made."
 
-    def phi(self, batch: Mapping[str, Tensor], graph: bool = True) -> Tensor:
-        "Fused span vectors `[batch, spans, hidden]`: what the policy's head sees."
-        phi = self.span_vectors(batch["word_vectors"], batch["spans"])
-        return self.gate(phi, self.table[self._shown(batch["node_ids"])]) if self.gate and graph else phi
+# %% ../nbs/31_skill.ipynb #ed3b77e2
+@patch
+def phi(self: SkillModel, batch: Mapping[str, Tensor], graph: bool = True) -> Tensor:
+    "Fused span vectors `[batch, spans, hidden]`: what the policy's head sees."
+    phi = self.span_vectors(batch["word_vectors"], batch["spans"])
+    return self.gate(phi, self.table[self._shown(batch["node_ids"])]) if self.gate and graph else phi
 
-    def decide(self, phi: Tensor, batch: Mapping[str, Tensor], graph: bool = True) -> Tensor:
-        "Logits of the actions `[batch, spans, 1 + types]`."
-        logits = self.policy_head(phi)
-        return self.prior(logits, self._shown(batch["knowledge"])) if self.prior and graph else logits
+@patch
+def decide(self: SkillModel, phi: Tensor, batch: Mapping[str, Tensor], graph: bool = True) -> Tensor:
+    "Logits of the actions `[batch, spans, 1 + types]`."
+    logits = self.policy_head(phi)
+    return self.prior(logits, self._shown(batch["knowledge"])) if self.prior and graph else logits
 
-    def _shown(self, knowledge: Tensor) -> Tensor:
-        "Knowledge with a share of the spans hidden while training, so that the text is learnt too."
-        if not self.training:
-            return knowledge
-        shown = torch.rand(knowledge.shape[:2], device=knowledge.device) >= self.config.hide
-        return knowledge * shown.reshape(shown.shape + (1,) * (knowledge.dim() - 2)).to(knowledge.dtype)
+@patch
+def _shown(self: SkillModel, knowledge: Tensor) -> Tensor:
+    "Knowledge with a share of the spans hidden while training, so that the text is learnt too."
+    if not self.training:
+        return knowledge
+    shown = torch.rand(knowledge.shape[:2], device=knowledge.device) >= self.config.hide
+    return knowledge * shown.reshape(shown.shape + (1,) * (knowledge.dim() - 2)).to(knowledge.dtype)
 
-    def forward(self, word_vectors: Tensor, spans: Tensor, knowledge: Tensor, node_ids: Tensor, labels: Tensor | None = None,
-                graph: bool = True, **unused) -> TokenClassifierOutput:
-        """Logits of each span's actions, and the loss where labels are given.
+# %% ../nbs/31_skill.ipynb #95dfef3c
+@patch
+def forward(self: SkillModel, word_vectors: Tensor, spans: Tensor, knowledge: Tensor, node_ids: Tensor, labels: Tensor | None = None,
+            graph: bool = True, **unused) -> TokenClassifierOutput:
+    """Logits of each span's actions, and the loss where labels are given.
 
-        Args:
-            word_vectors: `[batch, words, word_width]`.
-            spans: `[batch, spans, 2]`; knowledge: `[batch, spans, size]`; node_ids: `[batch, spans]`.
-            labels: `[batch, spans]`, -100 where unknown.
-            graph: False reads the text alone.
-        """
-        batch = {"word_vectors": word_vectors, "spans": spans, "knowledge": knowledge, "node_ids": node_ids}
-        logits = self.decide(self.phi(batch, graph), batch, graph)
-        loss = None if labels is None else cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-        return TokenClassifierOutput(loss=loss, logits=logits)
+    Args:
+        word_vectors: `[batch, words, word_width]`.
+        spans: `[batch, spans, 2]`; knowledge: `[batch, spans, size]`; node_ids: `[batch, spans]`.
+        labels: `[batch, spans]`, -100 where unknown.
+        graph: False reads the text alone.
+    """
+    batch = {"word_vectors": word_vectors, "spans": spans, "knowledge": knowledge, "node_ids": node_ids}
+    logits = self.decide(self.phi(batch, graph), batch, graph)
+    loss = None if labels is None else cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+    return TokenClassifierOutput(loss=loss, logits=logits)
 
 # %% ../nbs/31_skill.ipynb #b7405813
 def seeded_prior(config: SkillConfig, seed: int) -> PriorFusion:
@@ -509,21 +517,48 @@ class Recipe:
     folds: int = 3
     terms: tuple = (TaskTerm(),)
 
-# %% ../nbs/31_skill.ipynb #cad17b34
+# %% ../nbs/31_skill.ipynb #966e75bc
+def count_table(documents: Iterable[Document], found: Mapping[str, Sequence[Mention]]) -> np.ndarray:
+    "Right, found and gold mentions of each document, in order of id, `[documents, 3]`."
+    rows = [count_matches(document, found.get(document.id, ())) for document in sorted(documents, key=lambda document: document.id)]
+    return np.array([(row.right, row.found, row.gold) for row in rows]).reshape(-1, 3)
+
+def f1_of(counts: np.ndarray) -> np.ndarray:
+    "F1 from counts `[..., 3]` of right, found and gold mentions; 0 where there is nothing."
+    right, total = counts[..., 0], counts[..., 1] + counts[..., 2]
+    return np.divide(2 * right, total, out=np.zeros_like(total, dtype=float), where=total > 0)
+
+def resampled_f1(counts: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    "F1 of bootstrap resamples of the documents, `[resamples]`; the same resamples for the same number of documents."
+    chosen = np.random.default_rng(seed).integers(0, len(counts), (resamples, len(counts)))
+    return f1_of(counts[chosen].sum(1))
+
+def interval_of(values: np.ndarray) -> tuple[float, float]:
+    "The middle 95 %."
+    low, high = np.quantile(values, [0.025, 0.975])
+    return round(float(low), 4), round(float(high), 4)
+
+# %% ../nbs/31_skill.ipynb #a2bf0643
 @dataclass(frozen=True)
 class Trained:
     """A trained skill, and how it reads labelled documents that it has not seen.
 
     Args:
         skill: trained on all labelled documents.
-        out_of_fold: F1 on the labelled documents, each read by a model trained without it, at the tuned offset.
+        counts: right, found and gold mentions of each labelled document, in order of id, `[documents, 3]`; each was read by
+            a model trained without it, at the tuned offset.
         history: mean of each term over the epochs.
     """
     skill: SkillModel
-    out_of_fold: float
+    counts: np.ndarray
     history: dict[str, list[float]]
 
-# %% ../nbs/31_skill.ipynb #2b43701b
+    @property
+    def out_of_fold(self) -> float:
+        "F1 on the labelled documents, read so."
+        return float(f1_of(self.counts.sum(0)))
+
+# %% ../nbs/31_skill.ipynb #e06b03d5
 def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], processor: SkillProcessor, recipe: Recipe = Recipe(),
                 answered: Sequence[Window] = (), seed: int = 0, more: Sequence[Window] = (), progress: str = "") -> Trained:
     """Train a skill from labelled windows, and from answered ones beside them.
@@ -551,8 +586,8 @@ def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], p
         fit_prior(skill.prior, rows, logits, config.hide, seed)
         logits = _cross_fitted(rows, logits, folds, config, seed)
     skill.config.offset = tune_offset(rows, logits, documents, config.types)
-    score = _total(by_document(rows, logits, config.types, skill.config.offset), documents).f1
-    return Trained(skill, score, history)
+    found = by_document(rows, logits, config.types, skill.config.offset)
+    return Trained(skill, count_table(documents.values(), found), history)
 
 def _fit_text(config: SkillConfig, labelled, answered, processor, recipe: Recipe, seed: int, progress: str):
     "A new skill fitted on these windows: text alone for a late fusion, text and graph together for a gate."
@@ -572,32 +607,39 @@ def _cross_fitted(rows: Sequence[Window], logits: Sequence[Tensor], folds: Seque
             fused |= {i: fusion(logits[i], row.knowledge) for i, row in enumerate(rows) if row.document in fold}
     return [fused[i] for i in range(len(rows))]
 
-def _total(found: Mapping[str, Sequence[Mention]], documents: Mapping[str, Document]) -> Counts:
-    return sum((count_matches(documents[id], mentions) for id, mentions in found.items()), Counts())
-
 # %% ../nbs/31_skill.ipynb #ef3f1410
 def read_mentions(skill: SkillModel, rows: Sequence[Window], offset: float | None = None) -> dict[str, list[Mention]]:
     "Mentions that a skill finds in windows, by document; with its own offset unless another is given."
     offset = skill.config.offset if offset is None else offset
     return by_document(rows, logits_of(skill, rows), skill.config.types, offset)
 
-# %% ../nbs/31_skill.ipynb #e41603c4
+# %% ../nbs/31_skill.ipynb #35d535e0
 def save_skill(skill: SkillModel, snapshot: GraphSnapshot, folder: Path | str) -> None:
     "Write a skill's weights and the snapshot that it reads with into one folder: safetensors and JSON."
     skill.save_pretrained(folder)
     snapshot.save(folder)
 
+def _load_weights(folder: Path) -> SkillModel:
+    "The model with every weight from the file: one that is missing there would be drawn at random, and nobody would see it."
+    try:
+        skill, report = SkillModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{folder}: the skill's weights or its config.json are damaged: restore the folder") from error
+    if lost := sorted({*report["missing_keys"], *report["unexpected_keys"]}):
+        raise BadInput(f"{folder}: the skill's weights are not those of this model ({lost[0]} and {len(lost) - 1} more): restore the folder")
+    return skill
+
 def load_skill(folder: Path | str, encoder: Encoder | None = None) -> tuple[SkillModel, SkillProcessor]:
     """A skill and the processor that goes with it.
 
     Raises:
-        BadInput: a file is missing, or weights, snapshot and encoder do not belong together.
+        BadInput: a file is missing or damaged, or weights, snapshot and encoder do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "model.safetensors").exists():
-        raise BadInput(f"{folder}: no skill here (model.safetensors is missing): give the folder that save_skill wrote")
+    if missing := [name for name in ("model.safetensors", "config.json") if not (folder / name).exists()]:
+        raise BadInput(f"{folder}: no skill here ({missing[0]} is missing): give the folder that save_skill wrote")
     logging.disable_progress_bar()
-    skill, snapshot = SkillModel.from_pretrained(folder, dtype=torch.float32), GraphSnapshot.load(folder)
+    skill, snapshot = _load_weights(folder), GraphSnapshot.load(folder)
     encoder = encoder or shared_encoder(skill.config.encoder_name)
     if skill.config.graph_hash != snapshot.encoder_hash or len(snapshot.table) != skill.config.num_nodes:
         raise BadInput(f"{folder}: the skill's weights and the snapshot beside them do not belong together: restore the folder")
