@@ -126,7 +126,7 @@ def _answered(version: Version) -> set[str]:
     "Names that a person said yes to, as the version's snapshot has them."
     return {name for name, pieces in version.processor.snapshot.aliases.items() if any(p.extractor == "answer" and p.polarity > 0 for p in pieces)}
 
-# %% ../nbs/62_report.ipynb #150d0e32
+# %% ../nbs/62_report.ipynb #6c3e97a2
 def explain_case(trial: Trial) -> Case | None:
     "The case of the report, explained by words and knowledge together."
     chosen = choose_case(trial)
@@ -134,7 +134,7 @@ def explain_case(trial: Trial) -> Case | None:
         return None
     part, document, mention = chosen
     live = trial.system.version(trial.system.versions()[-1])
-    explanation = explain(live.skill, live.processor, document.unlabelled(), mention.start, mention.end, mention.type, kg=trial.system.kg)
+    explanation = explain(live.skill, live.processor, document.unlabelled(), mention.start, mention.end, mention.type, kg=trial.system.kg, permutations=6)
     known = trial.system.kg.find(document.surface(mention))
     return Case(part, document, mention, explanation, trial.system.why(known[0].key) if known else None)
 

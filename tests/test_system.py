@@ -13,7 +13,7 @@ import torch
 from kglearn.data import BadInput, Document, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, Evidence
 from kglearn.policy import NONE, SimulatedPerson
-from kglearn.system import Evolution, Gaps, LearningSystem, SkillTagger, Why, copy_with, write_json
+from kglearn.system import Evolution, Gaps, LearningSystem, SkillTagger, Why, write_json
 
 TRAIN, GOLDEN, STREAM = load_clinic("train")[:4], load_clinic("golden")[:3], load_clinic("stream")[:3]
 
@@ -162,14 +162,13 @@ def test_the_skill_as_tagger_ignores_labels(system):
 # Evolving
 
 def test_a_round_keeps_its_promises(system):
-    start, old = system.objective(), system.live
+    start = system.objective()
     evolution = system.evolve(epochs=2)
     assert isinstance(evolution, Evolution) and list(evolution.gaps) == ["start", "K-step", "S-step"]
     assert evolution.gaps["start"] == start
     assert evolution.gaps["K-step"].knowledge_environment == evolution.gaps["S-step"].knowledge_environment
     assert system.live.name == "v1" and system.versions() == ["v0", "v1"]
     assert system.live.card["gaps"]["S-step"] == asdict(evolution.gaps["S-step"])
-    assert not evolution.promoted or system.live.card["golden"] >= system.golden_f1(copy_with(old.skill, system.live.processor.snapshot), system.live.processor) - 1e-4
     answers = [mention for mention in system.kg.mentions() if mention.extractor == "answer"]
     assert 0 < len(answers) <= len(system.log)
 
