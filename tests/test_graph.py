@@ -122,11 +122,18 @@ def test_a_failing_step_of_a_transaction_leaves_nothing_but_the_rest():
     with kg.transaction("both"):
         add_gold(kg, one)
         with pytest.raises(BadInput):
-            add_gold(kg, replace(two, relations=(*two.relations, Relation("nobody", "treats", "nothing"))))
+            add_gold(kg, replace(two, mentions=(*two.mentions, Mention(0, 10**6, "disease", "x"))))
     assert said(kg) == said(read([one])) and kg.revision == 1
     with kg.transaction("nothing stays"), pytest.raises(BadInput):
         add_gold(kg, replace(two, mentions=(Mention(0, 10**6, "disease", "x"),)))
     assert kg.revision == 1, "what was taken back makes no revision"
+
+
+def test_relations_whose_ends_nobody_names_are_left_out_and_counted():
+    one = load_clinic("graph")[0]
+    kg = KnowledgeGraph()
+    assert add_gold(kg, replace(one, relations=(*one.relations, Relation("nobody", "treats", "nothing")))) == 1
+    assert said(kg) == said(read([one])) and add_gold(kg, one) == 0
 
 
 def test_threads_take_turns():
