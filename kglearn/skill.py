@@ -266,9 +266,13 @@ class SpanVectors(nn.Module):
 def _pick(vectors: Tensor, index: Tensor) -> Tensor:
     return vectors.gather(1, index.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))
 
-# %% ../nbs/31_skill.ipynb #a92f9b64
+# %% ../nbs/31_skill.ipynb #28f47c8a
 class PriorFusion(nn.Module):
-    "Late fusion: a W^T phi(s) + g(k(s)), g linear plus one small hidden layer, both zero at first."
+    """Late fusion: a W^T phi(s) + g(k(s)), g linear plus one small hidden layer, both zero at first.
+
+    g sees how far k(s) lies from the prior, so that what it learns from names that are listed holds, with the sign turned, for
+    names that people reject.
+    """
     def __init__(self, size: int, actions: int, hidden: int = 16):
         super().__init__()
         self.a = nn.Parameter(torch.ones(()))
@@ -276,9 +280,12 @@ class PriorFusion(nn.Module):
         self.bent = nn.Sequential(nn.Linear(size, hidden, bias=False), nn.Tanh(), nn.Linear(hidden, actions, bias=False))
         nn.init.zeros_(self.direct.weight)
         nn.init.zeros_(self.bent[2].weight)
+        self.register_buffer("expected", torch.tensor([NONE_PRIOR] + [(1 - NONE_PRIOR) / (actions - 1)] * (actions - 1) + [0.0, 0.0]))
 
     def forward(self, logits: Tensor, knowledge: Tensor) -> Tensor:
-        return self.a * logits + self.direct(knowledge) + self.bent(knowledge)
+        # The chances add up to 1 where K knows the name and to 0 where it does not, so that an unknown name has no news.
+        news = knowledge - self.expected * knowledge[..., :-2].sum(-1, keepdim=True)
+        return self.a * logits + self.direct(news) + self.bent(news)
 
 # %% ../nbs/31_skill.ipynb #5c4c2c68
 class GateFusion(nn.Module):
@@ -499,7 +506,7 @@ def fit_prior(fusion: PriorFusion, rows: Sequence[Window], logits: Sequence[Tens
         loss.backward()
         optimizer.step()
 
-# %% ../nbs/31_skill.ipynb #81aa3ee0
+# %% ../nbs/31_skill.ipynb #9db60464
 @dataclass(frozen=True)
 class Recipe:
     """How a skill is trained; the same for every arm that is compared.
@@ -512,7 +519,7 @@ class Recipe:
     """
     fusion: str = "prior"
     hidden: int = 128
-    epochs: int = 20
+    epochs: int = 40
     learning_rate: float = 2e-3
     folds: int = 3
     terms: tuple = (TaskTerm(),)

@@ -270,14 +270,14 @@ def read(self: LearningSystem, documents: Iterable[Document], progress: str = ""
     self.event("read", **asdict(report))
     return report
 
-# %% ../nbs/60_system.ipynb #89fbf2d5
+# %% ../nbs/60_system.ipynb #5f838c48
 FIRST_TERMS = (TaskTerm(), AdversarialTerm())
 # An answered span weighs about as much as a labelled one: a batch has ten times more of the latter, most of them easy.
 EVOLVE_TERMS = (TaskTerm(), AnswerTerm(weight=0.2), AgreementTerm(), AdversarialTerm())
 
 @patch
 def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[Document] = (), fusions: Sequence[str] = ("prior",),
-          epochs: int = 20, progress: str = "") -> Version:
+          epochs: int = 40, progress: str = "") -> Version:
     """Train f and the first skill. The labels of `labelled` enter K as gold evidence; those of `golden` never do.
 
     Args:
@@ -397,7 +397,7 @@ def add_answer(kg: KnowledgeGraph, answer: Rewarded) -> bool:
     return kg.add_mention(decision.document, mention.start, mention.end, mention.type, mention.entity, "answer", 0.95,
                           1 if answer.reward else -1)
 
-# %% ../nbs/60_system.ipynb #6ad4ec46
+# %% ../nbs/60_system.ipynb #85b5a4af
 @dataclass(frozen=True)
 class Evolution:
     """One round: L's gaps at the start and after each half-step, and which skill is live now.
@@ -412,7 +412,7 @@ class Evolution:
     card: Mapping
 
 @patch
-def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 20, progress: str = "") -> Evolution:
+def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 40, progress: str = "") -> Evolution:
     """One round of coordinate descent on L: the K-step, then the S-step.
 
     The new skill goes live unless the golden documents (the labelled ones out of fold, if there are no golden ones) show that

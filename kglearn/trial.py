@@ -80,7 +80,7 @@ def compare(reading: Reading, before: Reading, name: str, part: str) -> Arm:
     return Arm(name, round(f1, 4), interval_of(values), round(raw, 4), round(f1 - start, 4), interval_of(values - base),
                round(found / gold, 4) if gold else None)
 
-# %% ../nbs/61_trial.ipynb #9977cd4b
+# %% ../nbs/61_trial.ipynb #8385ca6b
 @dataclass(frozen=True)
 class Plan:
     """What is to be done with which documents.
@@ -111,7 +111,7 @@ class Plan:
     fusions: tuple[str, ...] = ("none", "prior", "gate")
     rounds: int = 3
     per_document: int = 12
-    epochs: int = 20
+    epochs: int = 40
     simulate: bool = True
     full: bool = False
     encoder: str = ""
