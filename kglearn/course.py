@@ -351,7 +351,7 @@ def _(common_ground):
     expect(common_ground(kg, "c", "e"), ["a"])
     expect(common_ground(kg, "a", "d"), ["b"])
 
-# %% ../nbs/72_course.ipynb #a8848caf
+# %% ../nbs/72_course.ipynb #99c042ee
 def _small_view():
     import networkx
     view = networkx.MultiDiGraph()
@@ -368,20 +368,21 @@ def _(lonely):
     expect(lonely(_small_view(), "y"), 1)
     expect(lonely(_small_view(), "z"), 0)
 
-@exercise("interchange.reached")
-def _(reached):
-    "The nodes at most so many edges away, in any direction."
-    expect(reached(_small_view(), "a", 0), {"a"})
-    expect(reached(_small_view(), "a", 1), {"a", "b"})
-    expect(reached(_small_view(), "a", 2), {"a", "b", "c"})
-    expect(reached(_small_view(), "e", 5), {"e"})
-
 @exercise("interchange.both_ways")
 def _(both_ways):
     "Each fact a second time, backwards, under a relation of its own."
     expect(both_ways([[0, 2], [1, 0]], [0, 1], 2), ([[0, 2, 1, 0], [1, 0, 0, 2]], [0, 1, 2, 3]))
     expect(both_ways([[], []], [], 3), ([[], []], []))
     expect(both_ways([[4], [4]], [2], 5), ([[4, 4], [4, 4]], [2, 7]))
+
+@exercise("interchange.split_names")
+def _(split_names):
+    "The names in a cell, with bars between them and backslashes before bars that belong to a name."
+    expect(split_names("flu|grippe"), ["flu", "grippe"])
+    expect(split_names(r"a\|b|c"), ["a|b", "c"])
+    expect(split_names(r"a\\|b"), ["a\\", "b"])
+    expect(split_names(r"\\\|"), ["\\|"])
+    expect(split_names("flu||"), ["flu", "", ""])
 
 # %% ../nbs/72_course.ipynb #c8e04cc6
 @exercise("reader.longest_matches")

@@ -145,7 +145,7 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
         for fact in facts for piece in kg.evidence(fact.head, fact.relation, fact.tail)]
     return {name: Table(columns, tuple(rows[name])) for name, columns in _COLUMNS.items()}
 
-# %% ../nbs/12_interchange.ipynb #03d07199
+# %% ../nbs/12_interchange.ipynb #bd8014d4
 _DEFAULTS = {"text": "", "source": "", "date": "", "type": "", "origin": "dictionary", "names": (), "entity": "",
              "document": "", "start": 0, "end": 0, "extractor": "dictionary", "confidence": 0.9, "polarity": 1}
 _NUMBERS = {"start": int, "end": int, "confidence": float, "polarity": int}
@@ -174,13 +174,13 @@ def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
         try:
             checked[column] = _value(column, record[column])
         except (ValueError, TypeError, OverflowError):
-            wanted = "a whole number" if _NUMBERS.get(column) is int else "a number" if column in _NUMBERS else "text"
-            raise BadInput(f"{place}: {column} should be {wanted} and is {str(record[column])[:40]!r}: mend it"
-                           + (", or read the file with keep_default_na=False" if record[column] != record[column] else "")
-                           ) from None
+            wanted = {int: "a whole number", float: "a number", None: "text"}[_NUMBERS.get(column)]
+            cure = "mend it" if record[column] == record[column] else "read the file with keep_default_na=False"
+            found = str(record[column])[:40]
+            raise BadInput(f"{place}: {column} should be {wanted} and is {found!r}: {cure}") from None
     return checked
 
-# %% ../nbs/12_interchange.ipynb #1a298f5d
+# %% ../nbs/12_interchange.ipynb #2bb4b955
 def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGraph | None) -> KnowledgeGraph:
     "Put records, each with the place where it was read, into a graph: all of them or none."
     kg = KnowledgeGraph() if kg is None else kg
@@ -199,7 +199,7 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
         each("entities", lambda row: (row["origin"] == "mentions" and row["key"] in mentioned) or kg.add_entity(
             row["key"], row["name"], row["type"], row["names"]))
         each("mentions", lambda row: kg.add_mention(**row))
-        each("evidence", lambda row: kg.add_fact(row.pop("head"), row.pop("relation"), row.pop("tail"), Evidence(**row)))
+        each("evidence", lambda row: kg.add_fact(*map(row.pop, _COLUMNS["evidence"][:3]), Evidence(**row)))
     return kg
 
 def from_tables(tables: Mapping[str, Table], kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
@@ -272,7 +272,7 @@ def _name_in(iri: str, kind: str) -> str:
     prefix = f"urn:kglearn:{kind}:"
     return unquote(iri.removeprefix(prefix)) if iri.startswith(prefix) else iri
 
-# %% ../nbs/12_interchange.ipynb #5228a0d3
+# %% ../nbs/12_interchange.ipynb #57c77e27
 def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     """The graph as RDF: SKOS for names, PROV for evidence, reified statements for facts and for each piece of evidence.
 
@@ -290,7 +290,7 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     """
     rdflib = _extra("rdflib")
     graph = rdflib.Graph()
-    for prefix, iri in (("kg", _OWN), ("skos", _SKOS), ("prov", _PROV), ("dcterms", _DCT)):
+    for prefix, iri in {"kg": _OWN, "skos": _SKOS, "prov": _PROV, "dcterms": _DCT, "relation": _iri("relation", "")}.items():
         graph.bind(prefix, iri)
     nodes = defaultdict(list)
     for table, rows in to_tables(kg).items():
@@ -308,7 +308,7 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     return graph
 
 def _node(table: str, record: dict) -> str:
-    "The IRI of a row: by name where it has one, else by a digest, so that the same thing is the same node in each file."
+    "The IRI of a row: by its name, else by a digest, so that the same thing is the same node in each file."
     if table in ("documents", "entities"):
         return _iri(table.replace("ies", "y").rstrip("s"), record[_COLUMNS[table][0]])
     return _iri(table.rstrip("s"), hashlib.sha256(json.dumps(list(record.values())).encode()).hexdigest()[:32])
@@ -324,7 +324,7 @@ def _pairs(table: str, record: dict) -> Iterator[tuple]:
             elif column not in _NAMED:
                 yield URIRef(predicate), Literal(value)
 
-# %% ../nbs/12_interchange.ipynb #0d640a32
+# %% ../nbs/12_interchange.ipynb #5dcb6c8d
 def _read_text(path: Path) -> str:
     "The text of a UTF-8 file with its line ends as they are, or a `BadInput`."
     try:
@@ -341,8 +341,8 @@ def _refuse_doctype(path: Path) -> None:
     parser = expat.ParserCreate()
 
     def refuse(*_):
-        raise BadInput(f"{path}, line {parser.CurrentLineNumber}: XML with a document type (<!DOCTYPE), which may unfold "
-                       "without end: take the line out, or save the file in another format")
+        raise BadInput(f"{path}, line {parser.CurrentLineNumber}: XML with a document type (<!DOCTYPE), which may "
+                       "unfold without end: take the line out, or save the file in another format")
     parser.StartDoctypeDeclHandler = refuse
     try:
         with open(path, "rb") as file:
@@ -352,9 +352,9 @@ def _refuse_doctype(path: Path) -> None:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
 
-# %% ../nbs/12_interchange.ipynb #8a2f829c
-_RDF_FORMATS = {".ttl": "turtle", ".nt": "turtle", ".jsonld": "json-ld", ".json": "json-ld", ".rdf": "xml", ".owl": "xml",
-                ".xml": "xml"}  # N-Triples is Turtle too, and that parser counts lines
+# %% ../nbs/12_interchange.ipynb #1a273c14
+_RDF_FORMATS = {".ttl": "turtle", ".nt": "turtle",  # N-Triples is Turtle too, and that parser counts lines
+                ".jsonld": "json-ld", ".json": "json-ld", ".rdf": "xml", ".owl": "xml", ".xml": "xml"}
 
 def _contexts(part: object) -> Iterator[str]:
     "Addresses that a JSON-LD document would have fetched."
@@ -387,7 +387,7 @@ def _parse_rdf(path: Path) -> "RDFGraph":
         reason = " ".join(str(getattr(error, "_why", "") or getattr(error, "msg", "") or error).split())[:120]
         raise BadInput(f"{path}{where}: not {format} ({reason}): mend it") from error
 
-# %% ../nbs/12_interchange.ipynb #9cb6fd89
+# %% ../nbs/12_interchange.ipynb #58d306ce
 def from_rdf(source: "Path | str | RDFGraph", kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that RDF made by `to_rdf` describes, with the same `fingerprint`.
 
@@ -399,12 +399,13 @@ def from_rdf(source: "Path | str | RDFGraph", kg: KnowledgeGraph | None = None) 
         BadInput: the file is broken, or holds nothing that `to_rdf` would write: for a vocabulary of somebody else's
             take `read_ontology`. Nothing is kept then.
     """
-    graph = _parse_rdf(Path(source)) if isinstance(source, (str, Path)) else source
+    from_file = isinstance(source, (str, Path))
+    graph = _parse_rdf(Path(source)) if from_file else source
     records = {table: [(f"<{subject}>", _record(graph, table, subject))
                        for subject in sorted(_subjects(graph, _CLASSES[table][0]))] for table in _COLUMNS}
     if len(graph) and not any(records.values()):
-        raise BadInput(f"{source if isinstance(source, (str, Path)) else 'the graph'}: RDF, but none that to_rdf wrote: "
-                       "a vocabulary is read with read_ontology")
+        raise BadInput(f"{source if from_file else 'the graph'}: RDF, but none that to_rdf wrote: a vocabulary is read "
+                       "with read_ontology")
     return _load(records, kg)
 
 def _subjects(graph: "RDFGraph", kind: str) -> set:
@@ -426,14 +427,14 @@ def _record(graph: "RDFGraph", table: str, subject) -> dict:
             record[column] = found[0]
     return record
 
-# %% ../nbs/12_interchange.ipynb #860552a6
+# %% ../nbs/12_interchange.ipynb #85a5fd36
 def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
     """What a SPARQL query finds.
 
     Args:
         graph: as `to_rdf` gives it; its prefixes (`kg`, `skos`, `prov`, `dcterms`) may be used.
         query: a SELECT or an ASK. Names from outside do not belong into it: give them as values.
-        values: for each variable of the query that is known, its value: it is bound, and cannot become part of the query.
+        values: the value of each variable that is known: it is bound, and cannot become part of the query.
     Returns:
         A row for each solution; `None` where a variable has no value. For an ASK one cell, true or false.
     Raises:
@@ -447,14 +448,15 @@ def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
         raise BadInput(f"not a SPARQL query ({' '.join(str(error).split())[:160]}): mend it") from None
     if prepared.algebra.get("datasetClause") or _has_service(prepared.algebra):
         raise BadInput("the query reaches out to the network (FROM or SERVICE): load what it needs into the graph")
-    result = graph.query(prepared, initBindings={
-        name: value if isinstance(value, rdflib.term.Node) else rdflib.Literal(value) for name, value in values.items()})
+    result = graph.query(prepared, initBindings={name: value if isinstance(value, rdflib.term.Node)
+                                                 else rdflib.Literal(value) for name, value in values.items()})
     if result.type not in ("SELECT", "ASK"):
         raise BadInput(f"a {result.type} query gives a graph: ask with SELECT or ASK")
     if result.type == "ASK":
         return Table(("answer",), ((result.askAnswer,),))
-    return Table(tuple(map(str, result.vars)), tuple(tuple(
-        value.toPython() if isinstance(value, rdflib.Literal) else value and str(value) for value in row) for row in result))
+    return Table(tuple(map(str, result.vars)), tuple(
+        tuple(value.toPython() if isinstance(value, rdflib.Literal) else value and str(value) for value in row)
+        for row in result))
 
 def _has_service(part: object) -> bool:
     if getattr(part, "name", "") == "ServiceGraphPattern":
@@ -479,13 +481,13 @@ def _joined(names: Iterable[str]) -> str:
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(map(_unescape, cell.split("|"))) if cell else ()
 
-# %% ../nbs/12_interchange.ipynb #2f3cef79
+# %% ../nbs/12_interchange.ipynb #5a8125ca
 def _write_rows(path: Path, rows: Iterable[Iterable], tabs: bool) -> Path:
-    "Write a table: with tabs and no quotes, or with commas and everything quoted. A crash leaves the old file or the new."
+    "Write a table: with tabs and no quotes, or commas and everything quoted. A crash leaves the old file or the new."
     scratch = path.with_name(path.name + ".new")
     with open(scratch, "w", encoding="utf-8", newline="") as file:
-        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {"quoting": csv.QUOTE_ALL}
-        csv.writer(file, lineterminator="\n", **style).writerows(rows)
+        bare = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+        csv.writer(file, lineterminator="\n", **(bare if tabs else {"quoting": csv.QUOTE_ALL})).writerows(rows)
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)
@@ -510,11 +512,11 @@ def _read_rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[str, 
     except csv.Error as error:
         raise BadInput(f"{path}, line {line}: not a table ({error}): mend the quotes") from None
 
-# %% ../nbs/12_interchange.ipynb #034bb15d
+# %% ../nbs/12_interchange.ipynb #7f9a8375
 _PUBLICATION = "kglearn.document:"
 _NODES = ("id", "category", "name", "synonym", "provided_by", "type", "text", "source", "date")
-_EDGES = ("id", "subject", "predicate", "object", "original_predicate", "negated", "publications", "type", "start", "end",
-          "extractor", "confidence", "belief")
+_EDGES = ("id", "subject", "predicate", "object", "original_predicate", "negated", "publications", "type", "start",
+          "end", "extractor", "confidence", "belief")
 
 def to_kgx(kg: KnowledgeGraph, folder: Path | str) -> list[Path]:
     """Write `nodes.tsv` and `edges.tsv` in KGX's form, an edge for each piece of evidence and each linked mention.
@@ -535,11 +537,12 @@ def to_kgx(kg: KnowledgeGraph, folder: Path | str) -> list[Path]:
              for row in tables["documents"]]
     nodes += [{**row, "id": row["key"], "category": "biolink:NamedThing", "synonym": row["names"],
                "provided_by": row["origin"]} for row in tables["entities"]]
-    edges = [{**row, "subject": _PUBLICATION + row["document"], "predicate": "biolink:mentions", "object": row["entity"]}
-             for row in tables["mentions"] if row["entity"]]
-    edges += [{**row, "subject": row["head"], "predicate": "biolink:related_to", "object": row["tail"],
+    edges = [{**row, "subject": _PUBLICATION + row["document"], "object": row["entity"],
+              "predicate": "biolink:mentions"} for row in tables["mentions"] if row["entity"]]
+    edges += [{**row, "subject": row["head"], "object": row["tail"], "predicate": "biolink:related_to",
                "original_predicate": row["relation"], "belief": belief[row["head"], row["relation"], row["tail"]],
-               "publications": (_PUBLICATION + row["document"],) if row["document"] else ()} for row in tables["evidence"]]
+               "publications": (_PUBLICATION + row["document"],) if row["document"] else ()}
+              for row in tables["evidence"]]
     for number, row in enumerate(edges):
         row |= {"id": f"kglearn.edge:{number}", "negated": "true" if row["polarity"] < 0 else "false"}
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -553,7 +556,7 @@ def _kgx_cell(column: str, value: object) -> str:
         return _joined(value)
     return _joined([value]) if value == "" and column in ("name", "extractor") else _escape(str(value))
 
-# %% ../nbs/12_interchange.ipynb #9dcb24d4
+# %% ../nbs/12_interchange.ipynb #9952ebd0
 def from_kgx(nodes: Path | str, edges: Path | str, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that two files of KGX describe: those of `to_kgx`, or somebody else's.
 
@@ -584,10 +587,11 @@ def from_kgx(nodes: Path | str, edges: Path | str, kg: KnowledgeGraph | None = N
             document = row["subject"].removeprefix(_PUBLICATION)
             records["mentions"].append((place, {**row, "document": document, "entity": row["object"]}))
         else:
-            document = next((id.removeprefix(_PUBLICATION) for id in row.get("publications", ()) if id in documents), "")
+            document = next((id for id in row.get("publications", ()) if id in documents), "")
             relation = row.get("original_predicate") or row["predicate"].removeprefix("biolink:")
             records["evidence"].append((place, {**row, "head": row["subject"], "relation": relation,
-                                                "tail": row["object"], "document": document}))
+                                                "tail": row["object"],
+                                                "document": document.removeprefix(_PUBLICATION)}))
     return _load(records, kg)
 
 def _kgx_rows(path: Path | str, needed: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
@@ -599,16 +603,18 @@ def _kgx_rows(path: Path | str, needed: tuple[str, ...]) -> Iterator[tuple[str, 
             raise BadInput(f"{place}: KGX needs {missing[0]!r} in each row of this file: fill it in")
         yield place, row
 
-# %% ../nbs/12_interchange.ipynb #345cf480
+# %% ../nbs/12_interchange.ipynb #3b9ec268
 _NEO4J_SPAN = {"start": "start:int", "end": "end:int", "extractor": "extractor", "confidence": "confidence:double",
                "polarity": "polarity:int"}
 _NEO4J = {
     "documents": {"id": "id:ID(Document)", "text": "text", "source": "source", "date": "date"},
-    "entities": {"key": "key:ID(Entity)", "name": "name", "type": "type", "origin": "origin", "names": "names:string[]"},
+    "entities": {"key": "key:ID(Entity)", "name": "name", "type": "type", "origin": "origin",
+                 "names": "names:string[]"},
     "mentions": {"document": ":START_ID(Document)", "entity": ":END_ID(Entity)", "type": "type", **_NEO4J_SPAN},
     "evidence": {"head": ":START_ID(Entity)", "tail": ":END_ID(Entity)", "relation": ":TYPE", "document": "document",
                  **_NEO4J_SPAN, "belief": "belief:double"}}
-_NEO4J_CONSTANT = {"documents": (":LABEL", "Document"), "entities": (":LABEL", "Entity"), "mentions": (":TYPE", "MENTIONS")}
+_NEO4J_CONSTANT = {"documents": (":LABEL", "Document"), "entities": (":LABEL", "Entity"),
+                   "mentions": (":TYPE", "MENTIONS")}
 
 def to_neo4j(kg: KnowledgeGraph, folder: Path | str) -> list[Path]:
     """Write CSV files that `neo4j-admin database import` reads: documents, entities, mentions, evidence.
@@ -656,7 +662,7 @@ def from_neo4j(folder: Path | str, kg: KnowledgeGraph | None = None) -> Knowledg
             yield place, record | ({"names": _split(record["names"])} if "names" in record else {})
     return _load({table: records(table) for table in _NEO4J}, kg)
 
-# %% ../nbs/12_interchange.ipynb #cc880b62
+# %% ../nbs/12_interchange.ipynb #dfc156ea
 def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, confidence: float = 0.9) -> KnowledgeGraph:
     """A knowledge graph from a graph of NetworkX, by anybody.
 
@@ -677,7 +683,8 @@ def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, conf
     evidence = []
     for head, tail, data in graph.edges(data=True):
         place = f"edge {str(head)[:40]!r} -> {str(tail)[:40]!r}"
-        belief = _checked("mentions", place, {"document": "", "confidence": data.get("belief", confidence)})["confidence"]
+        belief = _checked("evidence", place, {**dict.fromkeys(_COLUMNS["evidence"][:3], ""),
+                                              "confidence": data.get("belief", confidence)})["confidence"]
         relation = str(data.get("relation", data.get("label", "related_to")))
         evidence.append((place, {"head": str(head), "relation": relation, "tail": str(tail),
                                  "polarity": 1 if belief > 0 else -1,
@@ -699,9 +706,10 @@ def to_graphml(kg: KnowledgeGraph, path: Path | str, min_belief: float = 0.0) ->
     view, drawn = to_networkx(kg, min_belief), networkx.MultiDiGraph()
     names = {row[0]: row[4] for row in to_tables(kg)["entities"].rows}
     for node, data in view.nodes(data=True):
-        drawn.add_node(_escape(node), name=_escape(data["name"]), type=_escape(data["type"]), names=_joined(names[node]))
+        drawn.add_node(_escape(node), names=_joined(names[node]), **{key: _escape(data[key]) for key in data})
     for number, (head, tail, data) in enumerate(view.edges(data=True)):  # ids of their own: some programs insist
-        drawn.add_edge(_escape(head), _escape(tail), f"e{number}", relation=_escape(data["relation"]), belief=data["belief"])
+        drawn.add_edge(_escape(head), _escape(tail), f"e{number}", relation=_escape(data["relation"]),
+                       belief=data["belief"])
     path = Path(path)
     networkx.write_graphml(drawn, (new := path.with_name(path.name + ".new")), named_key_ids=True)
     os.replace(new, path)
@@ -768,7 +776,7 @@ def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relati
         raise BadInput(f"{path}: goes in a circle ({circle[:120]} ...): take one of these lines out")
     return Ontology(tuple(entries), tuple(good), dict(left_out))
 
-# %% ../nbs/12_interchange.ipynb #9ec46c64
+# %% ../nbs/12_interchange.ipynb #6deb6eb0
 _OBO_SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
 _OBO_COMMENT = re.compile(r"(?<!\\)\s!.*")
 
@@ -810,15 +818,17 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
             left_out["synonyms that are not exact"] += sum(scope != "EXACT" for _, scope in synonyms)
             names = [_OBO_COMMENT.sub("", name) for name in tags["name"]] or [id]
             names += [name for name, scope in synonyms if scope == "EXACT"]
-            entries.append(DictionaryEntry(id, type or (tags["namespace"] or [namespace])[0], tuple(map(_obo_text, names))))
+            own_type = type or (tags["namespace"] or [namespace])[0]
+            entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names))))
             facts += [Relation(id, "is_a", value.split()[0]) for value in tags["is_a"]]
             facts += [Relation(id, *value.split()[:2]) for value in tags["relationship"]]
     return _ontology(path, entries, facts, +left_out)
 
-# %% ../nbs/12_interchange.ipynb #4b495842
+# %% ../nbs/12_interchange.ipynb #490c2054
 _LABELS = (f"{_SKOS}prefLabel", "http://www.w3.org/2000/01/rdf-schema#label", f"{_SKOS}altLabel", f"{_SKOS}hiddenLabel",
            "http://www.geneontology.org/formats/oboInOwl#hasExactSynonym")
-_LINKS = {f"{_SKOS}broader": "broader", f"{_SKOS}related": "related_to", "http://www.w3.org/2000/01/rdf-schema#subClassOf": "is_a"}
+_LINKS = {f"{_SKOS}broader": "broader", f"{_SKOS}related": "related_to",
+          "http://www.w3.org/2000/01/rdf-schema#subClassOf": "is_a"}
 
 def _read_skos(path: Path, type: str, language: str) -> Ontology:
     "The concepts and classes of a file of RDF that have a label in the language, or in none."
@@ -840,7 +850,7 @@ def _read_skos(path: Path, type: str, language: str) -> Ontology:
     facts += [Relation(str(tail), "broader", str(head)) for head, tail in sorted(graph.subject_objects(SKOS.narrower))]
     return _ontology(path, entries, facts, left_out)
 
-# %% ../nbs/12_interchange.ipynb #bab8294f
+# %% ../nbs/12_interchange.ipynb #4113ba10
 _CSV_COLUMNS = {"id": ("id", "key"), "name": ("name", "term", "label"), "type": ("type", "category"),
                 "synonyms": ("synonyms", "synonym", "aliases"), "parent": ("parent", "is_a", "broader")}
 
@@ -853,7 +863,8 @@ def _read_glossary(path: Path, type: str, language: str) -> Ontology:
         id, name, own_type, synonyms, parent = (
             next((row[name] for name in names if name in row), "") for names in _CSV_COLUMNS.values())
         if not name:
-            raise BadInput(f"{place}: no name: a glossary needs a column 'name' (or 'term', 'label'), filled in each row")
+            raise BadInput(f"{place}: no name: a glossary needs a column 'name' (or 'term', 'label'), filled in "
+                           "each row")
         own_type = type or own_type
         id = id or f"{own_type or 'term'}:{name.lower()}"
         entries.append(DictionaryEntry(id, own_type, (name, *filter(None, map(str.strip, synonyms.split("|"))))))
@@ -865,9 +876,9 @@ def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ont
     """Read an ontology, a thesaurus or a glossary that somebody has made.
 
     Args:
-        path: OBO (`.obo`); SKOS or OWL with labels (`.ttl`, `.nt`, `.jsonld`, `.rdf`, `.owl`; needs rdflib); or a table
-            (`.csv`, `.tsv`) with a column `name`, and if there are any `id`, `type`, `synonyms` and `parent`, the last two
-            with bars between several.
+        path: OBO (`.obo`); SKOS or OWL with labels (`.ttl`, `.nt`, `.jsonld`, `.rdf`, `.owl`; needs rdflib); or a
+            table (`.csv`, `.tsv`) with a column `name`, and if there are any `id`, `type`, `synonyms` and `parent`,
+            the last two with bars between several.
         type: of all entities; without one that of the file (a table's column, OBO's namespace), else none.
         language: of the labels to take, from RDF; labels without a language are taken too.
     Returns:
@@ -879,12 +890,13 @@ def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ont
     Not good for the logic of OWL: restrictions and axioms are passed over.
     """
     path = Path(path)
-    readers = {".obo": _read_obo, ".csv": _read_glossary, ".tsv": _read_glossary} | dict.fromkeys(_RDF_FORMATS, _read_skos)
+    readers = {".obo": _read_obo, ".csv": _read_glossary, ".tsv": _read_glossary,
+               **dict.fromkeys(_RDF_FORMATS, _read_skos)}
     if path.suffix.lower() not in readers:
         raise BadInput(f"{path}: no ontology that is known by this name: give one of {', '.join(readers)}")
     return readers[path.suffix.lower()](path, type, language)
 
-# %% ../nbs/12_interchange.ipynb #228b1316
+# %% ../nbs/12_interchange.ipynb #2e909fc6
 def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9) -> Table:
     """Put an ontology into the graph, as one revision: terms as dictionary entities, relations as prior facts.
 
@@ -906,5 +918,6 @@ def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9
             if not kg.schema.allows(kg.entity(fact.head).type, fact.relation, kg.entity(fact.tail).type):
                 counts[fact.relation, "refused by the schema"] += 1
             else:
-                counts[fact.relation, "new" if kg.add_fact(fact.head, fact.relation, fact.tail, evidence) else "known"] += 1
+                new = kg.add_fact(fact.head, fact.relation, fact.tail, evidence)
+                counts[fact.relation, "new" if new else "known"] += 1
     return Table(("what", "outcome", "count"), tuple((*kind, count) for kind, count in counts.items()))
