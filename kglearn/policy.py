@@ -6,10 +6,11 @@
 __all__ = ['NONE', 'behaviour', 'draw', 'Decision', 'decision_id', 'uniform', 'Policy', 'Rewarded', 'FeedbackLog', 'gold_action',
            'SimulatedPerson', 'with_answers']
 
-# %% ../nbs/40_policy.ipynb #3317bb8f
+# %% ../nbs/40_policy.ipynb #6780e17e
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -131,7 +132,7 @@ class Policy:
         # Six digits are the same on any machine; digits and not places, for a rare action's chance must not become 0.
         return Decision(id, row.document, start, end, self.actions[drawn], float(f"{mu[drawn]:.6g}"), candidates, self.version, self.revision)
 
-# %% ../nbs/40_policy.ipynb #66e4495c
+# %% ../nbs/40_policy.ipynb #8bde9053
 _TABLES = """
 CREATE TABLE IF NOT EXISTS decision(id TEXT PRIMARY KEY, document TEXT, fields TEXT);
 CREATE TABLE IF NOT EXISTS reward(decision TEXT PRIMARY KEY, reward INTEGER, source TEXT);
@@ -147,7 +148,7 @@ class Rewarded:
 def _open_log(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a log, made if the file is new; a `BadInput` for anything else."
     try:
-        database = sqlite3.connect(path or ":memory:", isolation_level=None)
+        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         tables = {name for name, in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and not {"decision", "reward"} <= tables:
             raise BadInput(f"{path}: another program's database: give another path for the log")
@@ -162,9 +163,9 @@ def _read_decision(text: str) -> Decision:
     fields = json.loads(text)
     return Decision(**fields | {"candidates": tuple(map(tuple, fields["candidates"]))})
 
-# %% ../nbs/40_policy.ipynb #e96a8522
+# %% ../nbs/40_policy.ipynb #4ed15e18
 class FeedbackLog:
-    """Decisions and rewards in SQLite: append-only, durable at once.
+    """Decisions and rewards in SQLite: append-only, durable at once. Threads may share a log: they take turns.
 
     Args:
         path: the file; memory when there is none.
@@ -172,7 +173,12 @@ class FeedbackLog:
         BadInput: the file cannot be opened, or holds something else.
     """
     def __init__(self, path: Path | str | None = None):
-        self._db = _open_log(path)
+        self._db, self._turn = _open_log(path), threading.RLock()
+
+    def _rows(self, statement: str, parameters: tuple = ()) -> list[tuple]:
+        "What a statement gives. Text goes in as a parameter, never into the statement."
+        with self._turn:
+            return self._db.execute(statement, parameters).fetchall()
 
     def close(self) -> None:
         "Close the file."
@@ -200,36 +206,39 @@ class FeedbackLog:
         """
         if reward not in (0, 1):
             raise BadInput(f"reward {reward!r}: give 1 for yes or 0 for no")
-        if not self._db.execute("SELECT 1 FROM decision WHERE id = ?", (decision,)).fetchone():
-            raise BadInput(f"no decision {decision!r} in the log: a reward needs the probability its decision was logged with")
-        return self._db.execute("INSERT OR IGNORE INTO reward VALUES(?, ?, ?)", (decision, int(reward), source)).rowcount > 0
+        # One step: between the two statements another thread or process might forget the decision.
+        with self._all_or_nothing():
+            if not self._rows("SELECT 1 FROM decision WHERE id = ?", (decision,)):
+                raise BadInput(f"no decision {decision!r} in the log: a reward needs the probability its decision was logged with")
+            return bool(self._rows("INSERT OR IGNORE INTO reward VALUES(?, ?, ?) RETURNING 1", (decision, int(reward), source)))
 
     def rewarded(self) -> list[Rewarded]:
         "Decisions that have an answer, in order of id."
-        rows = self._db.execute("SELECT fields, reward, source FROM decision JOIN reward ON decision.id = reward.decision ORDER BY decision.id")
+        rows = self._rows("SELECT fields, reward, source FROM decision JOIN reward ON decision.id = reward.decision ORDER BY decision.id")
         return [Rewarded(_read_decision(fields), reward, source) for fields, reward, source in rows]
 
     def pending(self) -> list[Decision]:
         "Decisions that wait for an answer, in order of place."
-        rows = self._db.execute("SELECT fields FROM decision WHERE id NOT IN (SELECT decision FROM reward)")
+        rows = self._rows("SELECT fields FROM decision WHERE id NOT IN (SELECT decision FROM reward)")
         return sorted((_read_decision(fields) for fields, in rows), key=lambda d: (d.document, d.start, d.end, d.id))
 
     def __len__(self) -> int:
         "How many answers there are."
-        return self._db.execute("SELECT count(*) FROM reward").fetchone()[0]
+        return self._rows("SELECT count(*) FROM reward")[0][0]
 
-# %% ../nbs/40_policy.ipynb #4d600d69
+# %% ../nbs/40_policy.ipynb #d706a2bc
 @patch
 @contextmanager
 def _all_or_nothing(self: FeedbackLog):
-    "All statements inside, or none."
-    self._db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        self._db.execute("COMMIT")
-    except BaseException:
-        self._db.execute("ROLLBACK")
-        raise
+    "All statements inside, or none; other threads wait."
+    with self._turn:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
 
 @patch
 def forget(self: FeedbackLog, document: str) -> int:

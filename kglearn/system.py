@@ -59,7 +59,7 @@ def write_json(path: Path, fields: object) -> None:
         os.fsync(file.fileno())
     os.replace(scratch, path)
 
-# %% ../nbs/60_system.ipynb #9a5bbd3e
+# %% ../nbs/60_system.ipynb #b0e75546
 @dataclass(frozen=True)
 class Gaps:
     """L's three gaps, in nats, smaller is better.
@@ -70,11 +70,13 @@ class Gaps:
         skill_environment: mean negative log-likelihood of the answers, and of the golden spans.
         knowledge_skill: mean KL of the text-only skill's types from the graph's, on names that the graph knows.
         unknown_facts: facts left out of the first, because an end or the relation is unknown to the snapshot.
+        facts: how many the first is a mean over.
     """
     knowledge_environment: float | None
     skill_environment: float
     knowledge_skill: float
     unknown_facts: int
+    facts: int = 0
 
     @property
     def total(self) -> float:
@@ -91,7 +93,7 @@ class Version:
     graph_encoder: GraphEncoder
     card: dict
 
-# %% ../nbs/60_system.ipynb #4bd35cba
+# %% ../nbs/60_system.ipynb #c0eca4df
 class LearningSystem:
     """A workspace: one directory that holds knowledge K, skill S, and what the environment E has answered.
 
@@ -107,50 +109,6 @@ class LearningSystem:
         self.encoder = shared_encoder(settings["encoder"])
         self._live: Version | None = None
 
-    @classmethod
-    def create(cls, folder: Path | str, types: Sequence[str], schema: Schema | None = None, dictionary: Iterable[DictionaryEntry] = (),
-               encoder: str = "", seed: int = 0) -> "LearningSystem":
-        """Make a workspace.
-
-        Args:
-            types: what the skill looks for.
-            schema: what facts may join; everything, where there is none.
-            dictionary: external names, which enter K at once.
-        Raises:
-            BadInput: the folder holds a workspace already, or other files.
-        """
-        folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise BadInput(f"{folder}: not empty: open the workspace that is there, or name a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        kg = KnowledgeGraph(folder / "graph.db", schema)
-        with kg.transaction("dictionary"):
-            for entry in dictionary:
-                kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:])
-        kg.close()
-        # Written last: a folder with this file is a workspace, whatever happened before.
-        write_json(folder / "workspace.json", {"format": WORKSPACE_FORMAT, "types": list(types), "encoder": encoder, "seed": seed})
-        return cls.open(folder)
-
-    @classmethod
-    def open(cls, folder: Path | str) -> "LearningSystem":
-        """Open a workspace.
-
-        Raises:
-            BadInput: there is none, or it is of another format.
-        """
-        path = Path(folder) / "workspace.json"
-        if not path.exists():
-            raise BadInput(f"{folder}: no workspace here (workspace.json is missing): make one with 'kglearn run', or check the path")
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadInput(f"{path}: damaged ({error}): restore it from a copy") from error
-        if settings.get("format") != WORKSPACE_FORMAT:
-            raise BadInput(f"{folder}: a workspace of format {settings.get('format')}, this kglearn reads {WORKSPACE_FORMAT}: "
-                           f"use the version that wrote it, or start a new workspace")
-        return cls(Path(folder), settings)
-
     def close(self) -> None:
         "Close both files."
         self.kg.close()
@@ -165,6 +123,52 @@ class LearningSystem:
     def seed(self) -> int:
         "All randomness of the workspace comes from it."
         return self.settings["seed"]
+
+# %% ../nbs/60_system.ipynb #4308ffb3
+@patch(cls_method=True)
+def create(cls: LearningSystem, folder: Path | str, types: Sequence[str], schema: Schema | None = None, dictionary: Iterable[DictionaryEntry] = (),
+           encoder: str = "", seed: int = 0) -> LearningSystem:
+    """Make a workspace.
+
+    Args:
+        types: what the skill looks for.
+        schema: what facts may join; everything, where there is none.
+        dictionary: external names, which enter K at once.
+    Raises:
+        BadInput: the folder holds a workspace already, or other files.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInput(f"{folder}: not empty: open the workspace that is there, or name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    kg = KnowledgeGraph(folder / "graph.db", schema)
+    with kg.transaction("dictionary"):
+        for entry in dictionary:
+            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:])
+    kg.close()
+    # Written last: a folder with this file is a workspace, whatever happened before.
+    write_json(folder / "workspace.json", {"format": WORKSPACE_FORMAT, "types": list(types), "encoder": encoder, "seed": seed})
+    return cls.open(folder)
+
+# %% ../nbs/60_system.ipynb #531ce33e
+@patch(cls_method=True)
+def open(cls: LearningSystem, folder: Path | str) -> LearningSystem:
+    """Open a workspace.
+
+    Raises:
+        BadInput: there is none, or it is of another format.
+    """
+    path = Path(folder) / "workspace.json"
+    if not path.exists():
+        raise BadInput(f"{folder}: no workspace here (workspace.json is missing): make one with 'kglearn run', or check the path")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: damaged ({error}): restore it from a copy") from error
+    if settings.get("format") != WORKSPACE_FORMAT:
+        raise BadInput(f"{folder}: a workspace of format {settings.get('format')}, this kglearn reads {WORKSPACE_FORMAT}: "
+                       f"use the version that wrote it, or start a new workspace")
+    return cls(Path(folder), settings)
 
 # %% ../nbs/60_system.ipynb #8967bbb5
 def _documents_in(path: Path) -> dict[str, Document]:
@@ -303,7 +307,7 @@ def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[D
     self.keep(Version(self.next_name(), candidates[chosen].skill, processor, graph_encoder, card))
     return self.live
 
-# %% ../nbs/60_system.ipynb #9f68da09
+# %% ../nbs/60_system.ipynb #9768d636
 @patch
 def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     """Train f on the links of the graph without the labelled documents: what the skill trains on, f's weights never see."""
@@ -316,6 +320,7 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
+# %% ../nbs/60_system.ipynb #9aee0015
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."
@@ -335,6 +340,7 @@ def train(self: LearningSystem, processor: SkillProcessor, recipe: Recipe, answe
 def _asked_documents(self: LearningSystem, answers: Iterable[Rewarded]) -> list[Document]:
     return [self.kg.document(id) for id in sorted({answer.decision.document for answer in answers})]
 
+# %% ../nbs/60_system.ipynb #7ba67904
 @patch
 def _card(self: LearningSystem, counts: np.ndarray, skill: SkillModel, processor: SkillProcessor, **fields) -> dict:
     "What is known of a version, in JSON; `counts` as in `Trained`."
@@ -397,7 +403,7 @@ def add_answer(kg: KnowledgeGraph, answer: Rewarded) -> bool:
     return kg.add_mention(decision.document, mention.start, mention.end, mention.type, mention.entity, "answer", 0.95,
                           1 if answer.reward else -1)
 
-# %% ../nbs/60_system.ipynb #85b5a4af
+# %% ../nbs/60_system.ipynb #79eafa96
 @dataclass(frozen=True)
 class Evolution:
     """One round: L's gaps at the start and after each half-step, and which skill is live now.
@@ -432,6 +438,7 @@ def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 40, 
     self.keep(replace(new, card=card))
     return Evolution(gaps, promoted, card)
 
+# %% ../nbs/60_system.ipynb #412d0df0
 @patch
 def _no_worse(self: LearningSystem, trained: Trained, kept: SkillModel, processor: SkillProcessor) -> bool:
     """Whether the new skill may take the old one's place: unless the documents that choose show that it reads worse.
@@ -457,29 +464,29 @@ def copy_with(skill: SkillModel, frozen: GraphSnapshot) -> SkillModel:
     twin.load_state_dict(state, strict=False)
     return twin.eval()
 
-# %% ../nbs/60_system.ipynb #b1091f2e
+# %% ../nbs/60_system.ipynb #be20dd5a
 @patch
 def objective(self: LearningSystem, version: Version | None = None) -> Gaps:
     "L's three gaps for a version (the live one), over the documents that have been acted on and the golden ones."
     version, answers = version or self.live, self.log.rewarded()
     documents = self._asked_documents(answers)
     rows = version.processor(documents)
-    nll, unknown = self._link_gap(version, [document.id for document in documents])
+    nll, unknown, facts = self._link_gap(version, [document.id for document in documents])
     golden = version.processor(self.golden.values())
     return Gaps(nll, self._answer_gap(version.skill, rows, answers) + _label_gap(version.skill, golden),
-                _agreement(version.skill, rows + golden), unknown)
+                _agreement(version.skill, rows + golden), unknown, facts)
 
-# %% ../nbs/60_system.ipynb #e2ce9284
+# %% ../nbs/60_system.ipynb #026f5274
 @patch
-def _link_gap(self: LearningSystem, version: Version, documents: Sequence[str]) -> tuple[float | None, int]:
-    "K-E: surprise at the documents' facts, and how many of them lie outside the snapshot."
+def _link_gap(self: LearningSystem, version: Version, documents: Sequence[str]) -> tuple[float | None, int, int]:
+    "K-E: surprise at the documents' facts, how many of them lie outside the snapshot, and how many inside."
     frozen = version.processor.snapshot
     facts = [fact for document in documents for fact in self.kg.facts_in(document)]
     if frozen.revision == self.kg.revision:
         # The snapshot was made after these facts were read: without their edges, or each would predict itself.
         frozen = self.processor_for(version.graph_encoder, documents).snapshot
     nll, unknown = link_nll(frozen, version.graph_encoder, facts)
-    return (None if math.isnan(nll) else nll), unknown
+    return (None if math.isnan(nll) else nll), unknown, len(facts) - unknown
 
 @patch
 def _answer_gap(self: LearningSystem, skill: SkillModel, rows: Sequence[Window], answers: Sequence[Rewarded]) -> float:

@@ -214,7 +214,7 @@ def _clear_half_made(folder: Path) -> None:
         for path in folder.iterdir():
             path.unlink()
 
-# %% ../nbs/61_trial.ipynb #4ac8c4c1
+# %% ../nbs/61_trial.ipynb #8373efc5
 @patch
 def run(self: Trial) -> "TrialResult":
     "The whole plan: learn, act, be answered, evolve; then the arms and controls."
@@ -237,6 +237,7 @@ def complete(self: Trial) -> bool:
     "Whether every round has been done."
     return f"v{self.rounds}" in self.system.versions()
 
+# %% ../nbs/61_trial.ipynb #48e092c4
 @patch
 def settle(self: Trial, name: str) -> None:
     "Let a version go live that was written just before a kill. Done once: a rollback that comes later stands."
@@ -259,6 +260,7 @@ def learn(self: Trial) -> None:
     self.system.learn(self.plan.labelled, self.plan.golden, self.plan.fusions, self.plan.epochs, progress=self.bars * "skill")
     self.settle("v0")
 
+# %% ../nbs/61_trial.ipynb #50a8a298
 @patch
 def round(self: Trial, number: int) -> bool:
     "Ask about one part of the stream and learn from the answers. False if answers are still missing."
@@ -357,7 +359,7 @@ def arms(self: Trial) -> dict[str, Callable[[], dict]]:
         arms |= self._slow_arms(first, last)
     return arms
 
-# %% ../nbs/61_trial.ipynb #cec136af
+# %% ../nbs/61_trial.ipynb #082597bd
 @patch
 def _trained(self: Trial, processor: SkillProcessor, answers: Sequence[Rewarded] = (), more: Sequence[Document] = (), fusion: str = "", seed: int = 0) -> dict:
     "An arm that trains: on the labelled documents, on answers, on more labelled documents; the recipe is the same for all."
@@ -368,6 +370,7 @@ def _trained(self: Trial, processor: SkillProcessor, answers: Sequence[Rewarded]
     trained = train_skill(processor(documents.values()), documents, processor, recipe, answered, self.plan.seed + seed, more=processor(more))
     return self.reading_of(skill_reader(trained.skill, processor))
 
+# %% ../nbs/61_trial.ipynb #beb265df
 @patch
 def _dictionary_alone(self: Trial) -> dict:
     "Names of the dictionary, the background and the labelled documents; no model."
@@ -382,6 +385,7 @@ def _fusion(self: Trial, fusion: str) -> dict:
     skill, processor = load_skill(self.system.folder / "candidates" / fusion, self.system.encoder)
     return self.reading_of(skill_reader(skill, processor))
 
+# %% ../nbs/61_trial.ipynb #3224a375
 @patch
 def _permuted(self: Trial, first: Version) -> dict:
     "The same names known, but what they mean shuffled among them, and trained so from the start."
@@ -394,6 +398,7 @@ def permuted(frozen: GraphSnapshot, seed: int) -> GraphSnapshot:
     order = np.random.default_rng(seed).permutation(len(names))
     return replace(frozen, aliases={name: frozen.aliases[names[other]] for name, other in zip(names, order)})
 
+# %% ../nbs/61_trial.ipynb #117bcbd4
 @patch
 def _shuffled(self: Trial) -> dict:
     "The answers dealt out anew among the questions: the K-step and the S-step learn from noise of the same size."
@@ -414,6 +419,7 @@ def _processor_with(self: Trial, answers: Sequence[Rewarded]) -> SkillProcessor:
     frozen = replace(last.processor.snapshot, aliases=graph.name_evidence())
     return SkillProcessor(frozen, self.plan.types, self.system.encoder)
 
+# %% ../nbs/61_trial.ipynb #6bd258b7
 @patch
 def _self_training(self: Trial) -> dict:
     "No answers: the first skill labels the stream itself, and is trained again on what it said."
@@ -433,6 +439,7 @@ def _ceiling(self: Trial) -> dict:
     frozen = replace(self.system.version("v0").processor.snapshot, aliases=graph.name_evidence())
     return self._trained(SkillProcessor(frozen, self.plan.types, self.system.encoder), more=self.plan.stream)
 
+# %% ../nbs/61_trial.ipynb #2112158d
 @patch
 def _slow_arms(self: Trial, first: Version, last: Version) -> dict[str, Callable[[], dict]]:
     "Behind --full: other seeds, answers always yes, replay alone."

@@ -8,6 +8,8 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from contextlib import nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -192,6 +194,22 @@ def test_logging_twice_and_rewarding_twice_change_nothing():
     assert log.pending()[0] == decision(0), "the first stands: it is what was really done"
     assert log.reward(decision(0).id, 0) and not log.reward(decision(0).id, 1) and log.rewarded()[0].reward == 0
     assert len(log) == 1 and len(log.pending()) == 2
+
+
+def test_threads_take_turns():
+    log = FeedbackLog()
+
+    def write(thread):
+        for number in range(40):
+            log.log([decision(100 * thread + number, document=f"{thread}")])
+            with suppress(BadInput) if thread == 3 else nullcontext():  # the others may have forgotten it a moment ago
+                log.reward(decision_id("v1", "d", 100 * thread + number, 100 * thread + number + 1), number % 2)
+        log.forget("3")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+    log.forget("3")
+    assert len(log) == 7 * 40 and sum(answer.reward for answer in log.rewarded()) == 7 * 20 and not log.pending()
 
 
 def test_a_reward_without_a_logged_probability_is_refused():
