@@ -7,8 +7,8 @@ from setuptools import setup
 settings = ConfigParser()
 settings.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 kglearn = settings["DEFAULT"]
-extras = {extra: kglearn[f"{extra}_requirements"].split() for extra in ("notebook", "dev")}
-extras["dev"] = extras["notebook"] + extras["dev"]  # the lessons show widgets
+extras = {extra: kglearn[f"{extra}_requirements"].split() for extra in ("notebook", "interchange", "dev")}
+extras["dev"] += extras["notebook"] + extras["interchange"]  # the lessons show widgets, and files of others
 
 setup(
     version=kglearn["version"],

@@ -318,7 +318,7 @@ def _(paintable):
     expect(paintable([(0, 3), (0, 5)]), [(0, 5)])
     expect(paintable([]), [])
 
-# %% ../nbs/72_course.ipynb #d9871554
+# %% ../nbs/72_course.ipynb #d1f7e741
 @exercise("graph.noisy_or")
 def _(at_least_one):
     "Chance that at least one of several independent witnesses is right."
@@ -337,16 +337,20 @@ def _(answers_needed):
     expect(answers_needed(0.97, 0.9), 0)
     expect(answers_needed(0.5, 0.9, 0.3), 3)
 
+def _letters(keys: str, *pairs: str):
+    "A graph whose entities are letters; each pair, such as `\"ab\"`, is a fact from the first to the second."
+    from kglearn.graph import Evidence, KnowledgeGraph
+    kg = KnowledgeGraph()
+    for key in keys:
+        kg.add_entity(key, key, "letter")
+    for head, tail in pairs:
+        kg.add_fact(head, "joins", tail, Evidence("", 0, 0, "dictionary"))
+    return kg
+
 @exercise("graph.common_ground")
 def _(common_ground):
     "The entities joined by a fact both to one entity and to another."
-    from kglearn.graph import Evidence, KnowledgeGraph
-    kg, evidence = KnowledgeGraph(), Evidence("", 0, 0, "dictionary")
-    for key in "abcde":
-        kg.add_entity(key, key, "letter")
-    for head, tail in ("ac", "bc", "da", "bd", "ae", "ab"):
-        kg.add_fact(head, "joins", tail, evidence)
-    kg.add_fact("c", "joins", "a", evidence)
+    kg = _letters("abcde", "ac", "bc", "da", "bd", "ae", "ab", "ca")
     expect(common_ground(kg, "a", "b"), ["c", "d"])
     expect(common_ground(kg, "c", "e"), ["a"])
     expect(common_ground(kg, "a", "d"), ["b"])
@@ -662,7 +666,7 @@ def _(cell):
     expect(cell("</td><script>"), "<td>&lt;/td&gt;&lt;script&gt;</td>")
     expect(cell(0.5), "<td>0.500</td>")
 
-# %% ../nbs/72_course.ipynb #d8978c55
+# %% ../nbs/72_course.ipynb #d13d69cf
 class _Counting(list):
     "A list that counts how often it is looked into."
     looks = 0
@@ -691,12 +695,7 @@ def _(beginning):
 @exercise("widgets.walk")
 def _(walk):
     "A walk from entity to unvisited neighbour."
-    from kglearn.graph import Evidence, KnowledgeGraph
-    kg = KnowledgeGraph()
-    for key in "abcdef":
-        kg.add_entity(key, key, "letter")
-    for head, tail in ("ab", "ca", "bd", "dc", "ee"):
-        kg.add_fact(head, "joins", tail, Evidence("", 0, 0, "dictionary"))
+    kg = _letters("abcdef", "ab", "ca", "bd", "dc", "ee")
     expect(walk(kg, "f"), ["f"])
     expect(walk(kg, "e"), ["e"])
     expect(walk(kg, "a"), ["a", "b", "d", "c"])

@@ -213,7 +213,7 @@ def _first_met(keys: Sequence[bytes], known: Mapping[bytes, object]) -> list[int
     "Places of the keys that are not known yet, each key once."
     return [place for key, place in dict(zip(keys, range(len(keys)))).items() if key not in known]
 
-# %% ../nbs/50_explain.ipynb #489d7be6
+# %% ../nbs/50_explain.ipynb #8e2ff5b8
 def hidden_ids(game: Game, masks: Tensor) -> Tensor:
     "The window's piece ids `[batch, pieces]` with [MASK] for the pieces of hidden words; `masks [batch, words]`."
     always = torch.ones(len(masks), 1, dtype=torch.bool)
@@ -222,8 +222,7 @@ def hidden_ids(game: Game, masks: Tensor) -> Tensor:
 
 def _read(game: Game, **inputs: Tensor) -> Tensor:
     "Vectors of the span's words `[batch, words of the span, width]`, from ids or from their embeddings."
-    hidden = game.processor.encoder.model(**inputs, output_hidden_states=True).hidden_states
-    side_by_side = torch.cat([hidden[layer] for layer in game.processor.layers], -1)
+    side_by_side = game.processor.encoder.hidden_layers(game.processor.layers, **inputs)
     word_ids = game.piece_words.expand(len(side_by_side), -1)
     return pool_words(side_by_side, word_ids, int(game.piece_words.max()) + 1)
 

@@ -6,7 +6,7 @@
 __all__ = ['with_inverses', 'GraphEncoder', 'GraphTensors', 'graph_tensors', 'Answers', 'realistic_ranks', 'LinkScores',
            'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot', 'evaluate_links', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #95f1ab55
+# %% ../nbs/20_gnn.ipynb #355de864
 import copy
 import hashlib
 import json
@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from .data import BadInput
 from .graph import KnowledgeGraph, NameEvidence
-from .plots import _marker_of, _new_figure, _style, color_of, plot_lines, safe_label
+from .plots import plot_lines, plot_scatter
 from .text import Encoder
 
 if TYPE_CHECKING:
@@ -383,7 +383,7 @@ def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder,
         tuple(sorted({entity.type for entity in kg.entities()})), torch.cat([torch.zeros(1, vectors.shape[1]), vectors]),
         graph.edges + torch.tensor([[1], [0], [1]]), encoder.relations, graph.unreadable, graph.unknown_facts)
 
-# %% ../nbs/20_gnn.ipynb #f87084a1
+# %% ../nbs/20_gnn.ipynb #8c58be43
 @patch
 def plot(self: GraphSnapshot, title: str = "Entities by their vectors", labelled: int = 3) -> "Figure":
     """The table's rows in two dimensions (the first two principal components), coloured by type.
@@ -394,31 +394,21 @@ def plot(self: GraphSnapshot, title: str = "Entities by their vectors", labelled
         title: what the picture shows, as a sentence.
         labelled: how many entities of each type are named, those with most facts.
     """
-    import matplotlib
-    places = _flattened(self.table[1:])
     degrees = torch.bincount(self.edges[[0, 2]].flatten(), minlength=len(self.table))[1:]
     ranked = degrees.argsort(descending=True, stable=True).tolist()
     types = {piece.entity: piece.type for pieces in self.aliases.values() for piece in pieces if piece.polarity > 0}
     keys = list(self.rows)
     kinds = [types.get(key, "none") for key in keys]
-    with matplotlib.rc_context(_style()):
-        figure = _new_figure(8, 5)
-        axes = figure.add_subplot()
-        for kind in sorted(set(kinds)):
-            nodes = [node for node in ranked if kinds[node] == kind]
-            axes.scatter(*places[nodes].T, s=18, alpha=0.6, linewidths=0, marker=_marker_of(kind), color=color_of(kind), label=safe_label(kind))
-            for node in nodes[:labelled]:
-                axes.annotate(safe_label(keys[node].partition(":")[2] or keys[node], 24), places[node], fontsize=8)
-        axes.set(xlabel="first principal component", ylabel="second", title=safe_label(title))
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    named = [node for kind in sorted(set(kinds)) for node in [node for node in ranked if kinds[node] == kind][:labelled]]
+    names = {node: keys[node].partition(":")[2] or keys[node] for node in named}
+    return plot_scatter(_flattened(self.table[1:]), kinds, names, title, "first principal component", "second")
 
-def _flattened(vectors: Tensor):
-    "The first two principal components `[nodes, 2]` as an array, their signs fixed by the largest entry."
+def _flattened(vectors: Tensor) -> list[tuple[float, float]]:
+    "The first two principal components of each node, their signs fixed by the largest entry."
     centred = vectors - vectors.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     places = centred @ directions[:2].T
-    return (places * places[places.abs().argmax(0), [0, 1]].sign()).numpy()
+    return list(map(tuple, (places * places[places.abs().argmax(0), [0, 1]].sign()).tolist()))
 
 # %% ../nbs/20_gnn.ipynb #5e955870
 def _as_nodes(snapshot: GraphSnapshot, encoder: GraphEncoder, facts: Iterable[tuple[str, str, str]]) -> tuple[Tensor, int]:
@@ -490,7 +480,7 @@ def rewired(edges: Tensor, seed: int = 0) -> Tensor:
     tails[places] = edges[2][dealt]
     return torch.stack([edges[0], edges[1], tails])
 
-# %% ../nbs/20_gnn.ipynb #abbfcd11
+# %% ../nbs/20_gnn.ipynb #aaa0e73c
 def _save_halves(folder: Path, name: str, tensors: dict[str, Tensor], fields: dict) -> None:
     "Tensors as safetensors, the rest as JSON that holds the hash of the tensors' file."
     folder.mkdir(parents=True, exist_ok=True)
@@ -499,23 +489,21 @@ def _save_halves(folder: Path, name: str, tensors: dict[str, Tensor], fields: di
     text = json.dumps(fields | {"tensors_sha256": digest}, sort_keys=True)
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
-def _load_halves(folder: Path, name: str) -> tuple[dict[str, Tensor], dict]:
+def _load_halves(folder: Path, name: str, make: Callable[[dict[str, Tensor], dict], object]):
+    "What `make` makes of the tensors and the other fields; a `BadInput` if a half is missing, damaged or the other's."
     try:
         fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
         if fields["tensors_sha256"] != digest:
             raise ValueError("the two files do not belong together")
-        return load_file(folder / f"{name}.safetensors"), fields
+        return make(load_file(folder / f"{name}.safetensors"), fields)
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename}: no such file: {name} is two files, .json and .safetensors; bring back both") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _damaged(folder, name) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{folder / name}: the .json and the .safetensors are damaged or do not belong together: "
+                       f"bring both back from a backup, or make them anew") from error
 
-def _damaged(folder: Path, name: str) -> BadInput:
-    return BadInput(f"{folder / name}: the .json and the .safetensors are damaged or do not belong together: "
-                    f"bring both back from a backup, or make them anew")
-
-# %% ../nbs/20_gnn.ipynb #95336243
+# %% ../nbs/20_gnn.ipynb #4e17e03f
 @patch
 def save(self: GraphSnapshot, folder: Path | str) -> None:
     "Write `snapshot.safetensors` and `snapshot.json`."
@@ -529,18 +517,16 @@ def load(cls: GraphSnapshot, folder: Path | str) -> GraphSnapshot:
     Raises:
         BadInput: one of the two files is missing, damaged, or not the other's.
     """
-    tensors, fields = _load_halves(Path(folder), "snapshot")
-    try:
+    def made(tensors: dict[str, Tensor], fields: dict) -> GraphSnapshot:
         aliases = {name: tuple(NameEvidence(*piece) for piece in pieces) for name, pieces in fields["aliases"].items()}
         rows = dict(sorted(fields["rows"].items(), key=lambda item: item[1]))
         if len(tensors["table"]) != 1 + len(rows) or not (isinstance(fields["revision"], int) and isinstance(fields["encoder_hash"], str)):
             raise ValueError("another number of rows than of entities, or no revision or hash")
         return cls(fields["revision"], fields["encoder_hash"], aliases, rows, tuple(fields["types"]), tensors["table"].float(),
                    tensors["edges"], tuple(fields["relations"]), fields["unreadable"], fields["unknown_facts"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise _damaged(Path(folder), "snapshot") from error
+    return _load_halves(Path(folder), "snapshot", made)
 
-# %% ../nbs/20_gnn.ipynb #288e56c5
+# %% ../nbs/20_gnn.ipynb #3d74f747
 @patch
 def save(self: GraphEncoder, folder: Path | str) -> None:
     "Write `graph_encoder.safetensors` and `graph_encoder.json`."
@@ -554,10 +540,8 @@ def load(cls: GraphEncoder, folder: Path | str) -> GraphEncoder:
     Raises:
         BadInput: one of the two files is missing, damaged, or not the other's.
     """
-    weights, fields = _load_halves(Path(folder), "graph_encoder")
-    try:
+    def made(weights: dict[str, Tensor], fields: dict) -> GraphEncoder:
         encoder = cls(**fields["config"])
         encoder.load_state_dict(weights)
-    except (TypeError, KeyError, RuntimeError, ValueError) as error:
-        raise _damaged(Path(folder), "graph_encoder") from error
-    return encoder.eval()
+        return encoder.eval()
+    return _load_halves(Path(folder), "graph_encoder", made)

@@ -145,24 +145,24 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
         for fact in facts for piece in kg.evidence(fact.head, fact.relation, fact.tail)]
     return {name: Table(columns, tuple(rows[name])) for name, columns in _COLUMNS.items()}
 
-# %% ../nbs/12_interchange.ipynb #bd8014d4
+# %% ../nbs/12_interchange.ipynb #835910ff
 _DEFAULTS = {"text": "", "source": "", "date": "", "type": "", "origin": "dictionary", "names": (), "entity": "",
              "document": "", "start": 0, "end": 0, "extractor": "dictionary", "confidence": 0.9, "polarity": 1}
 _NUMBERS = {"start": int, "end": int, "confidence": float, "polarity": int}
 
 def _value(column: str, value: object) -> object:
     "The value as the store wants it, or a `ValueError`."
-    if column == "names":
-        value = tuple(value)
-    elif column in _NUMBERS:
+    if column in _NUMBERS:
         number = float(value)
         if not abs(number) < 2 ** 53 or (_NUMBERS[column] is int and number % 1):
             raise ValueError
         return _NUMBERS[column](number)
-    if not all(isinstance(text, str) for text in (value if column == "names" else (value,))):
+    texts = value if column == "names" and not isinstance(value, str) else (value,)
+    if not all(isinstance(text, str) for text in texts):
         raise ValueError
-    return value
+    return tuple(texts) if column == "names" else value
 
+# %% ../nbs/12_interchange.ipynb #4f1a908b
 def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
     "A record with each column that its table stores: checked, and with what may be left out filled in."
     record, checked = {**_DEFAULTS, "name": record.get("key"), **record}, {}
@@ -180,7 +180,7 @@ def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
             raise BadInput(f"{place}: {column} should be {wanted} and is {found!r}: {cure}") from None
     return checked
 
-# %% ../nbs/12_interchange.ipynb #2bb4b955
+# %% ../nbs/12_interchange.ipynb #1f9b8e27
 def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGraph | None) -> KnowledgeGraph:
     "Put records, each with the place where it was read, into a graph: all of them or none."
     kg = KnowledgeGraph() if kg is None else kg
@@ -202,20 +202,22 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
         each("evidence", lambda row: kg.add_fact(*map(row.pop, _COLUMNS["evidence"][:3]), Evidence(**row)))
     return kg
 
+# %% ../nbs/12_interchange.ipynb #04329189
 def from_tables(tables: Mapping[str, Table], kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that tables describe: the way back from `to_tables`, with the same `fingerprint`.
 
     Args:
         tables: as `to_tables` gives them. Tables may be missing; columns too, where there is something plausible to
             assume: facts without more than `head, relation, tail` have a dictionary for evidence. `facts` are not read.
-        kg: a graph to add to; a new one otherwise. A schema is a matter of the graph that one adds to.
+        kg: a graph to add to; a new one otherwise. Its schema holds; and a document that it has with another text is
+            replaced, as `add_document` does.
     Raises:
         BadInput: a row means nothing, or the graph refuses it; the message names the row, and nothing is kept.
     """
     return _load({name: [(f"{name}, row {number}", dict(zip(table.columns, row)))
                          for number, row in enumerate(table.rows, 1)] for name, table in tables.items()}, kg)
 
-# %% ../nbs/12_interchange.ipynb #bc849ee4
+# %% ../nbs/12_interchange.ipynb #58904912
 def _extra(module: str) -> ModuleType:
     "A module of the extra `interchange`, imported when it is first needed."
     try:
@@ -229,6 +231,7 @@ def to_pandas(kg: KnowledgeGraph) -> dict[str, "DataFrame"]:
     return {name: pandas.DataFrame(list(table.rows), columns=list(table.columns))
             for name, table in to_tables(kg).items()}
 
+# %% ../nbs/12_interchange.ipynb #3f0ce44f
 def from_pandas(frames: Mapping[str, "DataFrame"], kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that data frames describe: the way back from `to_pandas`, with the same `fingerprint`.
 
@@ -243,9 +246,11 @@ def from_pandas(frames: Mapping[str, "DataFrame"], kg: KnowledgeGraph | None = N
     return from_tables({name: Table(tuple(frame.columns), tuple(frame.itertuples(index=False, name=None)))
                         for name, frame in frames.items()}, kg)
 
-# %% ../nbs/12_interchange.ipynb #49c7a721
+# %% ../nbs/12_interchange.ipynb #e179d3c8
 _OWN, _RDF = "urn:kglearn:vocabulary:", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _SKOS, _PROV, _DCT = "http://www.w3.org/2004/02/skos/core#", "http://www.w3.org/ns/prov#", "http://purl.org/dc/terms/"
+_PREFIXES = ("kg", _OWN), ("skos", _SKOS), ("prov", _PROV), ("dcterms", _DCT)
+_DERIVED = f"{_PROV}wasDerivedFrom"
 _SPAN = {"document": f"{_PROV}wasQuotedFrom", "start": f"{_OWN}start", "end": f"{_OWN}end",
          "extractor": f"{_PROV}wasAttributedTo", "confidence": f"{_OWN}confidence", "polarity": f"{_OWN}polarity"}
 _TRIPLE = {"head": f"{_RDF}subject", "relation": f"{_RDF}predicate", "tail": f"{_RDF}object"}
@@ -264,6 +269,7 @@ _CLASSES = {"documents": (f"{_OWN}Document", f"{_PROV}Entity"), "entities": (f"{
 _NAMED = {"document": "document", "entity": "entity", "head": "entity", "tail": "entity", "relation": "relation",
           "extractor": "extractor"}
 
+# %% ../nbs/12_interchange.ipynb #562b3793
 def _iri(kind: str, name: str) -> str:
     return f"urn:kglearn:{kind}:{quote(name, safe='')}"
 
@@ -272,7 +278,7 @@ def _name_in(iri: str, kind: str) -> str:
     prefix = f"urn:kglearn:{kind}:"
     return unquote(iri.removeprefix(prefix)) if iri.startswith(prefix) else iri
 
-# %% ../nbs/12_interchange.ipynb #57c77e27
+# %% ../nbs/12_interchange.ipynb #1f577bde
 def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     """The graph as RDF: SKOS for names, PROV for evidence, reified statements for facts and for each piece of evidence.
 
@@ -283,30 +289,29 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
         kg: the graph.
         min_belief: facts believed at least this much are stated as plain triples too; the others only described.
     Returns:
-        An rdflib graph. `from_rdf` reads it back with the same `fingerprint`; nothing but the order of names is lost.
+        An rdflib graph, which `from_rdf` reads back with the same `fingerprint`. Alternative labels are written as
+        `to_tables` says.
 
     Source: W3C, RDF 1.1 Semantics, appendix D.1 (reification); PROV-O, 2013; SKOS Reference, 2009.
-    Not good for small files: a fact becomes a dozen triples.
+    Not good for large graphs: a fact becomes some thirty triples, and 50,000 facts take rdflib minutes.
     """
     rdflib = _extra("rdflib")
-    graph = rdflib.Graph()
-    for prefix, iri in {"kg": _OWN, "skos": _SKOS, "prov": _PROV, "dcterms": _DCT, "relation": _iri("relation", "")}.items():
+    graph, nodes = rdflib.Graph(), defaultdict(list)
+    for prefix, iri in (*_PREFIXES, ("relation", _iri("relation", ""))):
         graph.bind(prefix, iri)
-    nodes = defaultdict(list)
     for table, rows in to_tables(kg).items():
         for row in rows.rows:
             record = dict(zip(rows.columns, row))
             node = rdflib.URIRef(_node(table, record))
             graph.addN((node, *pair, graph) for pair in _pairs(table, record))
             nodes[table, row[:3]].append(node)
-    for (table, triple), (node, *_) in nodes.items():
-        if table == "facts":
-            for piece in nodes["evidence", triple]:
-                graph.add((node, rdflib.URIRef(f"{_PROV}wasDerivedFrom"), piece))
-            if kg.belief(*triple) >= min_belief:
-                graph.add(tuple(rdflib.URIRef(_iri(_NAMED[column], name)) for column, name in zip(_TRIPLE, triple)))
+            if table == "facts":  # the evidence came before
+                graph.addN((node, rdflib.URIRef(_DERIVED), piece, graph) for piece in nodes["evidence", row[:3]])
+                if record["belief"] >= min_belief:
+                    graph.add(tuple(rdflib.URIRef(_iri(_NAMED[end], record[end])) for end in _TRIPLE))
     return graph
 
+# %% ../nbs/12_interchange.ipynb #6e633f18
 def _node(table: str, record: dict) -> str:
     "The IRI of a row: by its name, else by a digest, so that the same thing is the same node in each file."
     if table in ("documents", "entities"):
@@ -324,7 +329,7 @@ def _pairs(table: str, record: dict) -> Iterator[tuple]:
             elif column not in _NAMED:
                 yield URIRef(predicate), Literal(value)
 
-# %% ../nbs/12_interchange.ipynb #5dcb6c8d
+# %% ../nbs/12_interchange.ipynb #5616dafc
 def _read_text(path: Path) -> str:
     "The text of a UTF-8 file with its line ends as they are, or a `BadInput`."
     try:
@@ -336,9 +341,10 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
 
+# %% ../nbs/12_interchange.ipynb #0ae02e52
 def _refuse_doctype(path: Path) -> None:
     "A `BadInput` unless the file is XML without a document type: that is where entities unfold and files are fetched."
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(namespace_separator="}")  # as the parsers that come after: they shall find nothing new
 
     def refuse(*_):
         raise BadInput(f"{path}, line {parser.CurrentLineNumber}: XML with a document type (<!DOCTYPE), which may "
@@ -349,10 +355,14 @@ def _refuse_doctype(path: Path) -> None:
             parser.ParseFile(file)
     except expat.ExpatError as error:
         raise BadInput(f"{path}, line {error.lineno}: not XML ({expat.ErrorString(error.code)}): mend it") from None
+    except (LookupError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path}, line 1: XML in an encoding that is not known ({error}): save it as UTF-8") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
 
-# %% ../nbs/12_interchange.ipynb #1a273c14
+# %% ../nbs/12_interchange.ipynb #a7ad3b03
 _RDF_FORMATS = {".ttl": "turtle", ".nt": "turtle",  # N-Triples is Turtle too, and that parser counts lines
                 ".jsonld": "json-ld", ".json": "json-ld", ".rdf": "xml", ".owl": "xml", ".xml": "xml"}
 
@@ -367,6 +377,7 @@ def _contexts(part: object) -> Iterator[str]:
         for value in part:
             yield from _contexts(value)
 
+# %% ../nbs/12_interchange.ipynb #d65536ef
 def _parse_rdf(path: Path) -> "RDFGraph":
     "The triples of a file, or a `BadInput`; nothing is fetched."
     rdflib, format = _extra("rdflib"), _RDF_FORMATS.get(path.suffix.lower())
@@ -427,12 +438,12 @@ def _record(graph: "RDFGraph", table: str, subject) -> dict:
             record[column] = found[0]
     return record
 
-# %% ../nbs/12_interchange.ipynb #85a5fd36
+# %% ../nbs/12_interchange.ipynb #d53ca72b
 def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
     """What a SPARQL query finds.
 
     Args:
-        graph: as `to_rdf` gives it; its prefixes (`kg`, `skos`, `prov`, `dcterms`) may be used.
+        graph: as `to_rdf` gives it; its prefixes (`kg`, `skos`, `prov`, `dcterms`, `relation`) may be used.
         query: a SELECT or an ASK. Names from outside do not belong into it: give them as values.
         values: the value of each variable that is known: it is bound, and cannot become part of the query.
     Returns:
@@ -481,7 +492,7 @@ def _joined(names: Iterable[str]) -> str:
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(map(_unescape, cell.split("|"))) if cell else ()
 
-# %% ../nbs/12_interchange.ipynb #5a8125ca
+# %% ../nbs/12_interchange.ipynb #2db24a58
 def _write_rows(path: Path, rows: Iterable[Iterable], tabs: bool) -> Path:
     "Write a table: with tabs and no quotes, or commas and everything quoted. A crash leaves the old file or the new."
     scratch = path.with_name(path.name + ".new")
@@ -493,7 +504,7 @@ def _write_rows(path: Path, rows: Iterable[Iterable], tabs: bool) -> Path:
     os.replace(scratch, path)
     return path
 
-def _read_rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[str, dict[str, str]]]:
+def _read_rows(path: Path, delimiter: str, quoted: bool, needed: Iterable[str] = ()) -> Iterator[tuple[str, dict]]:
     "Rows by column name, each with file and line, or a `BadInput`."
     text = _read_text(path)
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -505,14 +516,18 @@ def _read_rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[str, 
             place, line = f"{path}, line {line}", reader.line_num + 1
             if header is None:
                 header = [name.strip() for name in row]
+                if missing := [name for name in needed if name not in header]:
+                    raise BadInput(f"{place}: no column {missing[0]!r}: is this the right file, with names in line 1?")
             elif len(row) not in (0, len(header)):
                 raise BadInput(f"{place}: {len(row)} cells under {len(header)} column names: mend the line")
             elif row:
                 yield place, dict(zip(header, row))
     except csv.Error as error:
         raise BadInput(f"{path}, line {line}: not a table ({error}): mend the quotes") from None
+    if header is None:
+        raise BadInput(f"{path}: empty: give a table with column names in its first line")
 
-# %% ../nbs/12_interchange.ipynb #7f9a8375
+# %% ../nbs/12_interchange.ipynb #ea5ac65b
 _PUBLICATION = "kglearn.document:"
 _NODES = ("id", "category", "name", "synonym", "provided_by", "type", "text", "source", "date")
 _EDGES = ("id", "subject", "predicate", "object", "original_predicate", "negated", "publications", "type", "start",
@@ -550,13 +565,14 @@ def to_kgx(kg: KnowledgeGraph, folder: Path | str) -> list[Path]:
                                                          for row in rows)], tabs=True)
             for name, columns, rows in (("nodes.tsv", _NODES, nodes), ("edges.tsv", _EDGES, edges))]
 
+# %% ../nbs/12_interchange.ipynb #a0de03f4
 def _kgx_cell(column: str, value: object) -> str:
     "Empty means missing; where an empty text is meant, it is marked."
     if isinstance(value, tuple):
         return _joined(value)
     return _joined([value]) if value == "" and column in ("name", "extractor") else _escape(str(value))
 
-# %% ../nbs/12_interchange.ipynb #9952ebd0
+# %% ../nbs/12_interchange.ipynb #ffabd976
 def from_kgx(nodes: Path | str, edges: Path | str, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that two files of KGX describe: those of `to_kgx`, or somebody else's.
 
@@ -594,16 +610,17 @@ def from_kgx(nodes: Path | str, edges: Path | str, kg: KnowledgeGraph | None = N
                                                 "document": document.removeprefix(_PUBLICATION)}))
     return _load(records, kg)
 
+# %% ../nbs/12_interchange.ipynb #42757155
 def _kgx_rows(path: Path | str, needed: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     "Rows of a file of KGX without their empty cells, and with lists where KGX has lists."
-    for place, row in _read_rows(Path(path), "\t", quoted=False):
+    for place, row in _read_rows(Path(path), "\t", quoted=False, needed=needed):
         row = {column: _split(cell) if column in ("synonym", "publications") else _unescape(cell)
                for column, cell in row.items() if cell}
         if missing := [column for column in needed if column not in row]:
             raise BadInput(f"{place}: KGX needs {missing[0]!r} in each row of this file: fill it in")
         yield place, row
 
-# %% ../nbs/12_interchange.ipynb #3b9ec268
+# %% ../nbs/12_interchange.ipynb #31fa768b
 _NEO4J_SPAN = {"start": "start:int", "end": "end:int", "extractor": "extractor", "confidence": "confidence:double",
                "polarity": "polarity:int"}
 _NEO4J = {
@@ -647,6 +664,7 @@ def to_neo4j(kg: KnowledgeGraph, folder: Path | str) -> list[Path]:
         written.append(_write_rows(Path(folder) / f"{table}.csv", rows, tabs=False))
     return written
 
+# %% ../nbs/12_interchange.ipynb #fbc580ea
 def from_neo4j(folder: Path | str, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph in a folder that `to_neo4j` wrote, perhaps edited since.
 
@@ -657,12 +675,13 @@ def from_neo4j(folder: Path | str, kg: KnowledgeGraph | None = None) -> Knowledg
         BadInput: a file is missing or broken; the message names file and line, and nothing is kept.
     """
     def records(table: str) -> Iterator[tuple[str, dict]]:
-        for place, row in _read_rows(Path(folder) / f"{table}.csv", ",", quoted=True):
+        needed = [header for header in _NEO4J[table].values() if ":" in header]
+        for place, row in _read_rows(Path(folder) / f"{table}.csv", ",", quoted=True, needed=needed):
             record = {column: row[header] for column, header in _NEO4J[table].items() if header in row}
             yield place, record | ({"names": _split(record["names"])} if "names" in record else {})
     return _load({table: records(table) for table in _NEO4J}, kg)
 
-# %% ../nbs/12_interchange.ipynb #dfc156ea
+# %% ../nbs/12_interchange.ipynb #0442f1df
 def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, confidence: float = 0.9) -> KnowledgeGraph:
     """A knowledge graph from a graph of NetworkX, by anybody.
 
@@ -688,9 +707,10 @@ def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, conf
         relation = str(data.get("relation", data.get("label", "related_to")))
         evidence.append((place, {"head": str(head), "relation": relation, "tail": str(tail),
                                  "polarity": 1 if belief > 0 else -1,
-                                 "confidence": min(max(belief, 0.001), 0.999) if belief <= 1 else belief}))
+                                 "confidence": min(max(belief, 0.001), 0.999) if 0 <= belief <= 1 else belief}))
     return _load({"entities": entities, "evidence": evidence}, kg)
 
+# %% ../nbs/12_interchange.ipynb #960a3c01
 def to_graphml(kg: KnowledgeGraph, path: Path | str, min_belief: float = 0.0) -> None:
     """Write a GraphML file for drawing programs: entities with `name, type, names`, facts with `relation, belief`.
 
@@ -714,6 +734,7 @@ def to_graphml(kg: KnowledgeGraph, path: Path | str, min_belief: float = 0.0) ->
     networkx.write_graphml(drawn, (new := path.with_name(path.name + ".new")), named_key_ids=True)
     os.replace(new, path)
 
+# %% ../nbs/12_interchange.ipynb #184e6c14
 def from_graphml(path: Path | str, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that a GraphML file draws: that of `to_graphml`, or somebody else's; read as `from_networkx` says.
 
@@ -724,7 +745,7 @@ def from_graphml(path: Path | str, kg: KnowledgeGraph | None = None) -> Knowledg
     _refuse_doctype(Path(path))
     try:
         drawn = networkx.read_graphml(path, force_multigraph=True)
-    except (networkx.NetworkXException, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (networkx.NetworkXException, LookupError, ValueError, TypeError, AttributeError, SyntaxError) as error:
         raise BadInput(f"{path}: XML, but not GraphML that can be read ({str(error)[:80]}): save it anew") from error
     plain = type(drawn)()
     for node, data in drawn.nodes(data=True):
@@ -738,7 +759,7 @@ def _plain(data: Mapping) -> dict:
     return {key: _unescape(value) if isinstance(value, str) else value for key, value in data.items()
             if key in ("name", "label", "type", "relation", "belief")}
 
-# %% ../nbs/12_interchange.ipynb #9952788f
+# %% ../nbs/12_interchange.ipynb #f7216bcf
 @dataclass(frozen=True)
 class Ontology:
     """What an ontology or a glossary brings.
@@ -753,10 +774,10 @@ class Ontology:
     left_out: dict[str, int]
 
     def __repr__(self) -> str:
-        reasons = "".join(f", {count} {reason}" for reason, count in self.left_out.items())
-        return f"Ontology({len(self.entries)} terms, {len(self.facts)} facts; left out{reasons or ' nothing'})".replace(
-            "out, ", "out: ")
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in self.left_out.items())
+        return f"Ontology(terms: {len(self.entries)}, facts: {len(self.facts)}; left out: {reasons or 'nothing'})"
 
+# %% ../nbs/12_interchange.ipynb #c220b724
 def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relation], left_out: Counter) -> Ontology:
     "An ontology whose facts join its own terms, and whose `is_a` leads nowhere in a circle."
     import networkx
@@ -776,7 +797,7 @@ def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relati
         raise BadInput(f"{path}: goes in a circle ({circle[:120]} ...): take one of these lines out")
     return Ontology(tuple(entries), tuple(good), dict(left_out))
 
-# %% ../nbs/12_interchange.ipynb #6deb6eb0
+# %% ../nbs/12_interchange.ipynb #6f97e329
 _OBO_SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
 _OBO_COMMENT = re.compile(r"(?<!\\)\s!.*")
 
@@ -799,6 +820,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
+# %% ../nbs/12_interchange.ipynb #ecb7b73e
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -824,7 +846,7 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
             facts += [Relation(id, *value.split()[:2]) for value in tags["relationship"]]
     return _ontology(path, entries, facts, +left_out)
 
-# %% ../nbs/12_interchange.ipynb #490c2054
+# %% ../nbs/12_interchange.ipynb #711241b6
 _LABELS = (f"{_SKOS}prefLabel", "http://www.w3.org/2000/01/rdf-schema#label", f"{_SKOS}altLabel", f"{_SKOS}hiddenLabel",
            "http://www.geneontology.org/formats/oboInOwl#hasExactSynonym")
 _LINKS = {f"{_SKOS}broader": "broader", f"{_SKOS}related": "related_to",
@@ -832,8 +854,8 @@ _LINKS = {f"{_SKOS}broader": "broader", f"{_SKOS}related": "related_to",
 
 def _read_skos(path: Path, type: str, language: str) -> Ontology:
     "The concepts and classes of a file of RDF that have a label in the language, or in none."
-    from rdflib import OWL, RDF, RDFS, SKOS, Literal, URIRef
     graph, entries, left_out = _parse_rdf(path), [], Counter()
+    from rdflib import OWL, RDF, RDFS, SKOS, Literal, URIRef
     terms = {term for kind in (SKOS.Concept, OWL.Class, RDFS.Class) for term in graph.subjects(RDF.type, kind)}
     for term in sorted(term for term in terms | set(graph.subjects(SKOS.prefLabel)) if isinstance(term, URIRef)):
         labels = [label for kind in _LABELS for label in sorted(graph.objects(term, URIRef(kind)))
@@ -850,7 +872,7 @@ def _read_skos(path: Path, type: str, language: str) -> Ontology:
     facts += [Relation(str(tail), "broader", str(head)) for head, tail in sorted(graph.subject_objects(SKOS.narrower))]
     return _ontology(path, entries, facts, left_out)
 
-# %% ../nbs/12_interchange.ipynb #4113ba10
+# %% ../nbs/12_interchange.ipynb #3b81390a
 _CSV_COLUMNS = {"id": ("id", "key"), "name": ("name", "term", "label"), "type": ("type", "category"),
                 "synonyms": ("synonyms", "synonym", "aliases"), "parent": ("parent", "is_a", "broader")}
 
@@ -872,6 +894,7 @@ def _read_glossary(path: Path, type: str, language: str) -> Ontology:
         parents += [(id, own) for own in map(str.strip, parent.split("|")) if own]
     return _ontology(path, entries, (Relation(id, "is_a", ids.get(own, own)) for id, own in parents), Counter())
 
+# %% ../nbs/12_interchange.ipynb #c1a73e90
 def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ontology:
     """Read an ontology, a thesaurus or a glossary that somebody has made.
 

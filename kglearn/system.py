@@ -185,7 +185,7 @@ def golden(self: LearningSystem) -> dict[str, Document]:
     "Documents whose labels only choose and measure; they never enter the graph."
     return _documents_in(self.folder / "golden.jsonl")
 
-# %% ../nbs/60_system.ipynb #bff5a5ab
+# %% ../nbs/60_system.ipynb #70fcb36d
 @patch(as_prop=True)
 def live(self: LearningSystem) -> Version:
     """The version that reads and acts.
@@ -210,6 +210,7 @@ def version(self: LearningSystem, name: str) -> Version:
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     return Version(name, skill, processor, GraphEncoder.load(folder), card)
 
+# %% ../nbs/60_system.ipynb #5d92e3b6
 @patch
 def versions(self: LearningSystem) -> list[str]:
     "Names of the versions, oldest first."
@@ -221,7 +222,7 @@ def next_name(self: LearningSystem) -> str:
     "The name of the version to come: one more than the newest, also after a rollback, so that no version is written over."
     return f"v{int(self.versions()[-1][1:]) + 1}" if self.versions() else "v0"
 
-# %% ../nbs/60_system.ipynb #004a9c91
+# %% ../nbs/60_system.ipynb #6286d413
 @patch
 def keep(self: LearningSystem, version: Version) -> None:
     """Write a version beside the others, whole or not at all, and make it the live one.
@@ -241,6 +242,7 @@ def keep(self: LearningSystem, version: Version) -> None:
     os.replace(scratch, folder)
     self.go_live(version.name)
 
+# %% ../nbs/60_system.ipynb #87c2f373
 @patch
 def go_live(self: LearningSystem, name: str) -> None:
     "Name the live version."
@@ -403,7 +405,7 @@ def add_answer(kg: KnowledgeGraph, answer: Rewarded) -> bool:
     return kg.add_mention(decision.document, mention.start, mention.end, mention.type, mention.entity, "answer", 0.95,
                           1 if answer.reward else -1)
 
-# %% ../nbs/60_system.ipynb #79eafa96
+# %% ../nbs/60_system.ipynb #c830aa9c
 @dataclass(frozen=True)
 class Evolution:
     """One round: L's gaps at the start and after each half-step, and which skill is live now.
@@ -417,6 +419,16 @@ class Evolution:
     promoted: bool
     card: Mapping
 
+# %% ../nbs/60_system.ipynb #0064fb09
+def copy_with(skill: SkillModel, frozen: GraphSnapshot) -> SkillModel:
+    "The same weights with another snapshot."
+    twin = SkillModel(skill.config.__class__(**skill.config.to_diff_dict()))
+    twin.set_graph(frozen)
+    state = {name: tensor for name, tensor in skill.state_dict().items() if name != "table"}
+    twin.load_state_dict(state, strict=False)
+    return twin.eval()
+
+# %% ../nbs/60_system.ipynb #8c46b472
 @patch
 def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 40, progress: str = "") -> Evolution:
     """One round of coordinate descent on L: the K-step, then the S-step.
@@ -438,7 +450,7 @@ def evolve(self: LearningSystem, terms: tuple = EVOLVE_TERMS, epochs: int = 40, 
     self.keep(replace(new, card=card))
     return Evolution(gaps, promoted, card)
 
-# %% ../nbs/60_system.ipynb #412d0df0
+# %% ../nbs/60_system.ipynb #87e211ea
 @patch
 def _no_worse(self: LearningSystem, trained: Trained, kept: SkillModel, processor: SkillProcessor) -> bool:
     """Whether the new skill may take the old one's place: unless the documents that choose show that it reads worse.
@@ -456,14 +468,6 @@ def _no_worse(self: LearningSystem, trained: Trained, kept: SkillModel, processo
 def _live_counts(self: LearningSystem) -> np.ndarray:
     return np.array(self.live.card["counts"])
 
-def copy_with(skill: SkillModel, frozen: GraphSnapshot) -> SkillModel:
-    "The same weights with another snapshot."
-    twin = SkillModel(skill.config.__class__(**skill.config.to_diff_dict()))
-    twin.set_graph(frozen)
-    state = {name: tensor for name, tensor in skill.state_dict().items() if name != "table"}
-    twin.load_state_dict(state, strict=False)
-    return twin.eval()
-
 # %% ../nbs/60_system.ipynb #be20dd5a
 @patch
 def objective(self: LearningSystem, version: Version | None = None) -> Gaps:
@@ -476,7 +480,7 @@ def objective(self: LearningSystem, version: Version | None = None) -> Gaps:
     return Gaps(nll, self._answer_gap(version.skill, rows, answers) + _label_gap(version.skill, golden),
                 _agreement(version.skill, rows + golden), unknown, facts)
 
-# %% ../nbs/60_system.ipynb #026f5274
+# %% ../nbs/60_system.ipynb #ac6fb88c
 @patch
 def _link_gap(self: LearningSystem, version: Version, documents: Sequence[str]) -> tuple[float | None, int, int]:
     "K-E: surprise at the documents' facts, how many of them lie outside the snapshot, and how many inside."
@@ -488,6 +492,7 @@ def _link_gap(self: LearningSystem, version: Version, documents: Sequence[str]) 
     nll, unknown = link_nll(frozen, version.graph_encoder, facts)
     return (None if math.isnan(nll) else nll), unknown, len(facts) - unknown
 
+# %% ../nbs/60_system.ipynb #9b7b6d79
 @patch
 def _answer_gap(self: LearningSystem, skill: SkillModel, rows: Sequence[Window], answers: Sequence[Rewarded]) -> float:
     "Half of S-E: mean -log p(answer)."
@@ -526,7 +531,7 @@ class Why:
         items = "".join(f"<li>{escape(line)}</li>" for line in self.lines)
         return f"<p><strong>{escape(self.title)}</strong></p><ul>{items}</ul>"
 
-# %% ../nbs/60_system.ipynb #b26bfe8d
+# %% ../nbs/60_system.ipynb #8beb6e71
 @patch
 def why(self: LearningSystem, query: str) -> Why:
     """Sentence, belief, answers and revision behind a fact (`head > relation > tail`) or an entity (its name or key).
@@ -547,6 +552,7 @@ def _named(self: LearningSystem, name: str):
         raise BadInput(f"nothing in the graph is called {name!r}: give a name, a key, or 'head > relation > tail'")
     return found[0]
 
+# %% ../nbs/60_system.ipynb #d497e8fe
 def _why_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> Why:
     pieces = kg.evidence(head, relation, tail)
     if not pieces:
@@ -555,17 +561,19 @@ def _why_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> Why:
     return Why(title, tuple(f"{_sign(piece.polarity)} {piece.extractor} ({piece.confidence:g}), document {piece.document}: "
                             f"\"{kg.document(piece.document).text[piece.start:piece.end]}\"" for piece in pieces))
 
+# %% ../nbs/60_system.ipynb #683bef3d
 def _why_entity(kg: KnowledgeGraph, entity) -> Why:
     names = sorted({name for entry in kg.dictionary() if entry.id == entity.key for name in entry.names})
     lines = [f"in the dictionary as {', '.join(names)}"] if names else []
     for mention in _mentions_of(kg, entity):
         said = "a person said " + ("yes" if mention.polarity > 0 else "no") if mention.extractor == "answer" else f"found by {mention.extractor}"
-        lines.append(f"{_sign(mention.polarity)} \"{mention.surface}\" as {mention.type}, {said}, revision {mention.revision}, "
+        lines.append(f"{_sign(mention.polarity)} \"{mention.surface}\" as {_type_in_words(mention.type)}, {said}, revision {mention.revision}, "
                      f"document {mention.document}: \"{_sentence_at(kg.document(mention.document).text, mention.start)}\"")
     lines += [f"fact: {kg.entity(fact.head).name} > {fact.relation} > {kg.entity(fact.tail).name} (belief {fact.belief:.2f})"
               for fact in kg.neighbors(entity.key)]
     return Why(f"{entity.name} ({entity.type}), key {entity.key}, revision {kg.revision}", tuple(lines))
 
+# %% ../nbs/60_system.ipynb #816d58c0
 def _mentions_of(kg: KnowledgeGraph, entity) -> list:
     "Mentions linked to the entity, and the answers about its names that linked nothing (a no links nothing)."
     linked = kg.mentions(entity=entity.key)
@@ -575,6 +583,9 @@ def _mentions_of(kg: KnowledgeGraph, entity) -> list:
 
 def _sentence_at(text: str, place: int) -> str:
     return next((text[start:end] for start, end in sentences(text) if start <= place < end), text)
+
+def _type_in_words(type: str) -> str:
+    return "no entity" if type == NONE else type
 
 def _sign(polarity: int) -> str:
     return "+" if polarity > 0 else "-"

@@ -286,7 +286,30 @@ def _units(text: str, encoder: Encoder) -> Iterator[tuple[int, int, int]]:
             yield from ((*span, size) for span, size in zip(spans[first:last], sizes[first:last]))
         first = last
 
-# %% ../nbs/02_text.ipynb #e1140e6f
+# %% ../nbs/02_text.ipynb #77eb8dc9
+@patch
+def hidden_layers(self: Encoder, layers: Sequence[int], **inputs):
+    """Vectors of the pieces in the chosen layers, side by side; the layers above the highest of them are not run.
+
+    Not good for texts of unequal length in one batch: no piece is masked as padding.
+
+    Args:
+        layers: from 0, the embeddings, to the number of layers.
+        inputs: `input_ids [batch, pieces]` or `inputs_embeds [batch, pieces, width]`, the marks at both ends included.
+    Returns:
+        `[batch, pieces, len(layers) * width]`.
+    """
+    import torch
+    config = self.model.config
+    if config.model_type == "bert" and 0 <= min(layers) and max(layers) <= config.num_hidden_layers:
+        hidden = [self.model.embeddings(**inputs)]
+        for layer in self.model.encoder.layer[:max(layers)]:
+            hidden.append(layer(hidden[-1]))
+    else:  # other models may, say, normalise what only the last layer gives
+        hidden = self.model(**inputs, output_hidden_states=True).hidden_states
+    return torch.cat([hidden[layer] for layer in layers], -1)
+
+# %% ../nbs/02_text.ipynb #a9262200
 @patch
 def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], progress: str = "") -> list:
     """Vectors of the words of each text: the chosen layers side by side, half precision, cached.
@@ -310,9 +333,7 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
         return torch.cat([self._read(text[start:end], layers) for start, end in stretches])
     ids, word_ids = (torch.tensor([row]) for row in self.pieces(text))
     with torch.no_grad():
-        hidden = self.model(input_ids=ids, output_hidden_states=True).hidden_states
-    side_by_side = torch.cat([hidden[layer] for layer in layers], -1)
-    return pool_words(side_by_side, word_ids, len(words(text)))[0].half()
+        return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
 # %% ../nbs/02_text.ipynb #3aca4a1a
 @patch

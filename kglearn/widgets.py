@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['about_fact', 'about_entity', 'GraphExplorer']
 
-# %% ../nbs/70_widgets.ipynb #5ada6b27
+# %% ../nbs/70_widgets.ipynb #8acb88d5
 import html
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .data import ASSETS, BadInput
 from .graph import Entity, Evidence, KnowledgeGraph, belief_from
-from .plots import _marker_of, color_of, figure_svg, plot_graph
+from .plots import color_of, figure_svg, marker_of, plot_graph
 from .text import normalise
 
 # %% ../nbs/70_widgets.ipynb #18b15140
@@ -184,7 +184,7 @@ def _beginning(self: GraphExplorer, text: str, most: int = 100) -> Iterator[tupl
             return
         yield from ((key, name) for key in aliases[name])
 
-# %% ../nbs/70_widgets.ipynb #bc9fc4ff
+# %% ../nbs/70_widgets.ipynb #19685f5a
 @patch
 def view(self: GraphExplorer) -> dict:
     "What the picture shows now: `nodes`, `edges`, the key in `focus`, and the `fact` at the side. Plain data."
@@ -198,7 +198,7 @@ def view(self: GraphExplorer) -> dict:
     hidden = [sum(fact.belief >= self.min_belief for fact in self.kg.neighbors(entity.key)) - len(shown)
               for entity, shown in zip(found, drawn)]
     nodes = [{"key": entity.key, "name": entity.name, "type": entity.type, "color": color_of(entity.type),
-              "marker": _marker_of(entity.type), "hidden": more} for entity, more in zip(found, hidden)]
+              "marker": marker_of(entity.type), "hidden": more} for entity, more in zip(found, hidden)]
     return {"nodes": nodes, "edges": edges, "focus": self.focus, "fact": list(self.fact)}
 
 # %% ../nbs/70_widgets.ipynb #9e1b5917

@@ -18,6 +18,7 @@ from kglearn.plots import (
     plot_graph,
     plot_intervals,
     plot_lines,
+    plot_scatter,
     safe_label,
     show_mentions,
 )
@@ -120,3 +121,18 @@ def test_marked_text_loses_no_letter_and_lets_no_tag_through(text, mentions):
 def test_mentions_of_another_document_are_refused():
     with pytest.raises(BadInput, match="another document"):
         show_mentions(Document("a", "short"), [Mention(3, 9, "disease")])
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.sampled_from("gene ship disease $x$".split())), max_size=12))
+@SLOW
+def test_a_cloud_loses_no_point(rows):
+    figure = plot_scatter([row[:2] for row in rows], [row[2] for row in rows], {0: "$first"} if rows else {}, "title", "x", "y")
+    assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) == len(rows)
+    assert figure_svg(figure) == figure_svg(figure)
+
+
+def test_a_cloud_of_unequal_lists_is_refused():
+    with pytest.raises(BadInput, match="1 points and 2 types"):
+        plot_scatter([(0, 0)], ["a", "b"], {}, "title", "x", "y")
+    with pytest.raises(BadInput, match="no point -1"):
+        plot_scatter([(0, 0)], ["a"], {-1: "last"}, "title", "x", "y")

@@ -298,6 +298,14 @@ def test_why_an_entity_names_answers_sentences_and_facts(system):
     assert any(line.startswith("fact: ") for line in system.why(fact.head).lines)
 
 
+def test_why_says_no_entity_where_none_was_the_answer(system):
+    mention = next(m for m in system.kg.mentions() if m.entity)
+    system.kg.add_mention(mention.document, mention.start, mention.end, NONE, "", "answer", 0.95, -1)
+    why = system.why(mention.entity)
+    assert any(line.startswith("- ") and "as no entity, a person said no" in line for line in why.lines)
+    assert not any(" as none," in line for line in why.lines)
+
+
 def test_why_a_fact_shows_its_evidence_and_belief(system):
     fact = next(iter(system.kg.facts()))
     for query in (f"{fact.head} > {fact.relation} > {fact.tail}", f"{system.kg.entity(fact.head).name}>{fact.relation}>{system.kg.entity(fact.tail).name}"):

@@ -162,6 +162,22 @@ def test_vectors_do_not_depend_on_what_was_read_before():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("layers", [(0,), (0, 4), (4, 0), (2, 2, 5), (6,), (-1,), (0, -3)])
+def test_running_few_layers_gives_what_all_give(layers):
+    encoder, text = shared_encoder(), load_clinic("test")[0].text
+    ids = torch.tensor([encoder.pieces(text)[0]])
+    run = []
+    hooks = [layer.register_forward_hook(lambda *_: run.append(1)) for layer in encoder.model.encoder.layer]
+    with torch.no_grad():
+        some = encoder.hidden_layers(layers, input_ids=ids)
+        count = len(run)
+        every = encoder.model(input_ids=ids, output_hidden_states=True).hidden_states
+    for hook in hooks:
+        hook.remove()
+    assert (some - torch.cat([every[layer] for layer in layers], -1)).abs().max() < 1e-6
+    assert count == (6 if min(layers) < 0 else max(layers))
+
+
 def test_strangers_are_refused_and_named():
     with pytest.raises(BadInput, match="cannot read '哮喘' .and 1 more"):
         shared_encoder().embed(["asthma", "哮喘", "肺炎"])
