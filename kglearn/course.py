@@ -388,6 +388,35 @@ def _(split_names):
     expect(split_names(r"\\\|"), ["\\|"])
     expect(split_names("flu||"), ["flu", "", ""])
 
+# %% ../nbs/72_course.ipynb #c554c731
+@exercise("linking.jaccard")
+def _(jaccard):
+    "Shared pieces of two padded names, as a part of all of them."
+    expect(jaccard("gout", "gout"), 1.0)
+    expect(jaccard("gout", "goat"), 1 / 7)
+    expect(jaccard("flu", "gout"), 0.0)
+    expect(jaccard("banana", "bananas"), 5 / 7)
+    expect(jaccard("flu", "flux", 2), 3 / 6)
+
+@exercise("linking.cheapest_threshold")
+def _(cheapest_threshold):
+    "Where likeness should end, if the two faults have prices."
+    scored = [(0.9, True), (0.8, True), (0.7, False), (0.6, True), (0.5, False)]
+    expect(cheapest_threshold(scored, 5, 1), 0.8)
+    expect(cheapest_threshold(scored, 1, 5), 0.6)
+    expect(cheapest_threshold([(0.9, False), (0.4, True)], 1, 3), 0.4)
+    expect(cheapest_threshold([(0.9, True), (0.4, False)], 0, 1), 0.9)
+
+@exercise("linking.most_confusable")
+def _(most_confusable):
+    "The two names of different entities that are most alike."
+    def same_letters(a: str, b: str) -> int:
+        return len(set(a) & set(b))
+
+    names = {"gout": "d1", "goat": "a1", "gouts": "d1", "flu": "d2"}
+    expect(most_confusable(names, same_letters), ("goat", "gout"))
+    expect(most_confusable({"b": 1, "a": 2, "c": 1}, lambda a, b: 0 if "a" in (a, b) else 9), ("a", "b"))
+
 # %% ../nbs/72_course.ipynb #c8e04cc6
 @exercise("reader.longest_matches")
 def _(longest_matches):

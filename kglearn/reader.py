@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'PATTERNS', 'LONGEST_LIST', 'candidate_spans', 'DictionaryTagger', 'learn_types',
-           'word_labels', 'labelled_mentions', 'LinearTagger', 'phrases', 'TermTagger', 'link', 'enumerations',
-           'by_sentence', 'relate', 'ReadReport', 'cooccurring', 'Reader']
+           'word_labels', 'labelled_mentions', 'LinearTagger', 'phrases', 'TermTagger', 'enumerations', 'by_sentence',
+           'relate', 'ReadReport', 'cooccurring', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #8394693a
+# %% ../nbs/15_reader.ipynb #b1c8521e
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from .data import BadInput, DictionaryEntry, Document, Mention
 from .graph import Evidence, KnowledgeGraph
-from .text import Encoder, abbreviations, normalise, sentences, shared_encoder, windows, words
+from .linking import EXACT, Linker, link, long_forms, names_of
+from .text import Encoder, normalise, sentences, shared_encoder, windows, words
 
 # %% ../nbs/15_reader.ipynb #abf3054b
 STOPWORDS = frozenset("""a about after all also although an and any are as at be because been before being both but by can could
@@ -46,7 +47,7 @@ def candidate_spans(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple
     return [(first, last) for first in range(len(pieces)) if edge[first]
             for last in range(first, min(first + MAX_WORDS, len(pieces))) if edge[last]]
 
-# %% ../nbs/15_reader.ipynb #07dd770b
+# %% ../nbs/15_reader.ipynb #467b0a93
 class DictionaryTagger:
     """Finds names of a dictionary in a text: longest first, on word boundaries, compared as `normalise` does.
 
@@ -58,10 +59,7 @@ class DictionaryTagger:
         entries: the dictionary, every entry with a type (see `learn_types`).
     """
     def __init__(self, entries: Iterable[DictionaryEntry]):
-        self.names: dict[str, DictionaryEntry] = {}
-        for entry in entries:
-            for name in entry.names:
-                self.names.setdefault(normalise(name), entry)
+        self.names = names_of(entries)
 
     def fit(self, documents: Iterable[Document]) -> "DictionaryTagger":
         "A dictionary has nothing to learn."
@@ -72,24 +70,22 @@ class DictionaryTagger:
         return [self._tag(document.text) for document in documents]
 
     def _tag(self, text: str) -> list[Mention]:
-        offsets, long_forms, found, free_from = words(text), _long_forms(text), [], 0
+        offsets, expanded, found, free_from = words(text), long_forms(text), [], 0
         for first, last in sorted(candidate_spans(text, offsets), key=lambda span: (span[0], -span[1])):
             start, end = offsets[first][0], offsets[last][1]
-            if first >= free_from and (mention := self._look_up(normalise(text[start:end]), long_forms)):
+            if first >= free_from and (mention := self._look_up(normalise(text[start:end]), expanded)):
                 found.append(replace(mention, start=start, end=end))
                 free_from = last + 1
         return found
 
-    def _look_up(self, name: str, long_forms: Mapping[str, str]) -> Mention | None:
+    def _look_up(self, name: str, expanded: Mapping[str, str]) -> Mention | None:
         "What a normalised name is, its offsets still open."
-        if entry := self.names.get(long_forms.get(name, name)):
+        if entry := self.names.get(expanded.get(name, name)):
             return Mention(0, 0, entry.type, entry.id)
         entry = self.names.get(name)
         return Mention(0, 0, entry.type) if entry else None
 
-def _long_forms(text: str) -> dict[str, str]:
-    "What the abbreviations stand for that a text explains, both normalised."
-    return {normalise(short): normalise(long) for short, long in abbreviations(text).items()}
+
 
 # %% ../nbs/15_reader.ipynb #99d7637c
 def learn_types(entries: Sequence[DictionaryEntry], labelled: Iterable[Document]) -> list[DictionaryEntry]:
@@ -236,26 +232,6 @@ class TermTagger:
         return [[Mention(start, end, "term") for start, end in phrases(document.text)
                  if normalise(document.text[start:end]) in self.terms] for document in documents]
 
-# %% ../nbs/15_reader.ipynb #a45ce232
-def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, DictionaryEntry]) -> list[Mention]:
-    """Give each mention its entity's key, a pure function of the mention in its document.
-
-    The id of the dictionary entry of this type that has its name, or the name that the document's own abbreviation stands for;
-    else `type:normalised name`, abbreviations expanded. A mention that has its entity already keeps it; a mere `"term"` takes any entry.
-    Exact only: misspelt and unseen synonyms become new entities.
-
-    Args:
-        names: dictionary entries by normalised name, as in `DictionaryTagger.names`.
-    """
-    long_forms = _long_forms(document.text)
-
-    def key(mention: Mention) -> str:
-        name = normalise(document.surface(mention))
-        name = long_forms.get(name, name)
-        entry = names.get(name)
-        return entry.id if entry and (entry.type in ("", mention.type) or mention.type == "term") else f"{mention.type}:{name}"
-    return [mention if mention.entity else replace(mention, entity=key(mention)) for mention in mentions]
-
 # %% ../nbs/15_reader.ipynb #d2faf38c
 PATTERNS = {
     "prevents": (
@@ -397,7 +373,7 @@ def _fact(left: Mention, right: Mention, between: str, allows, patterns) -> tupl
                 return head.entity, relation, tail.entity
     return None
 
-# %% ../nbs/15_reader.ipynb #6d4f25fb
+# %% ../nbs/15_reader.ipynb #0131bfc8
 @dataclass
 class ReadReport:
     """What a reading gave, and everything that was not used, counted.
@@ -408,6 +384,7 @@ class ReadReport:
         long_documents: read in more than one window.
         mentions: found.
         in_dictionary: of these, linked to a dictionary entry.
+        by_likeness: of these, linked by likeness and not by an exact name: worth a look.
         new_names: of these, linked to a name of their own.
         facts: pieces of evidence added.
         rejected_by_schema: relations that were found, and that the schema does not allow.
@@ -418,6 +395,7 @@ class ReadReport:
     long_documents: int = 0
     mentions: int = 0
     in_dictionary: int = 0
+    by_likeness: int = 0
     new_names: int = 0
     facts: int = 0
     rejected_by_schema: int = 0
@@ -448,23 +426,24 @@ def cooccurring(mentions: Sequence[Mention], reach: int = 200) -> list[tuple[str
             pairs.add(tuple(sorted((left.entity, right.entity))))
     return [(head, "related_to", tail) for head, tail in sorted(pairs) if head != tail]
 
-# %% ../nbs/15_reader.ipynb #94059a64
+# %% ../nbs/15_reader.ipynb #92151135
 class Reader:
     """Reads documents into a graph: tag, link, relate, commit.
 
     Args:
         kg: the graph that grows.
         tagger: anything with `tag(documents) -> list[list[Mention]]`.
-        dictionary: what mentions are linked to.
+        dictionary: what mentions are linked to, by their exact names.
+        linker: links by likeness too, with a dictionary of its own; in the dictionary's place.
         patterns: relation cues; `None` joins what stands near each other in one sentence by `related_to`, which says little.
         confidence: chance that what the tagger and the patterns find is right.
         encoder: the frozen encoder, which tells what script it can read.
     """
     def __init__(self, kg: KnowledgeGraph, tagger, dictionary: Iterable[DictionaryEntry] = (),
-                 patterns: Mapping[str, tuple[str, str]] | None = PATTERNS, confidence: float = 0.7, encoder: Encoder | None = None):
+                 patterns: Mapping[str, tuple[str, str]] | None = PATTERNS, confidence: float = 0.7, encoder: Encoder | None = None,
+                 linker: Linker | None = None):
         self.kg, self.tagger, self.patterns, self.confidence = kg, tagger, patterns, confidence
-        self.names, self.encoder = DictionaryTagger(dictionary).names, encoder or shared_encoder()
-        self.ids = {entry.id for entry in self.names.values()}
+        self.linker, self.encoder = linker or Linker(dictionary, threshold=EXACT), encoder or shared_encoder()
         self.mention_extractor = type(tagger).__name__.removesuffix("Tagger").lower()
         self.fact_extractor = "pattern" if patterns is not None else "cooccurrence"
 
@@ -485,14 +464,22 @@ class Reader:
             report.unchanged = report.documents - len(last)
             tagged = zip(last.values(), self.tagger.tag(last.values()))
             for document, mentions in tqdm(tagged, total=len(last), desc=progress, leave=False, disable=not progress):
-                self._commit(document, link(document, mentions, self.names), report)
+                self._commit(document, self._link(document, mentions, report), report)
         return report
 
-# %% ../nbs/15_reader.ipynb #24735b49
+# %% ../nbs/15_reader.ipynb #3737f947
+@patch
+def _link(self: Reader, document: Document, mentions: Sequence[Mention], report: ReadReport) -> list[Mention]:
+    "Give each mention its entity, and count those that exact names would have linked otherwise."
+    linked = self.linker.link(document, mentions)
+    if self.linker.threshold <= 1:
+        report.by_likeness += sum(found != exact for found, exact in zip(linked, link(document, mentions, self.linker.names)))
+    return linked
+
 @patch
 def _commit(self: Reader, document: Document, mentions: list[Mention], report: ReadReport) -> None:
     "Put one document's mentions and facts into the graph, and count."
-    known = sum(mention.entity in self.ids for mention in mentions)
+    known = sum(mention.entity in self.linker.entities for mention in mentions)
     report.mentions += len(mentions)
     report.in_dictionary += known
     report.new_names += len(mentions) - known

@@ -6,7 +6,7 @@
 __all__ = ['WORKSPACE_FORMAT', 'FIRST_TERMS', 'EVOLVE_TERMS', 'SkillTagger', 'write_json', 'Gaps', 'Version', 'LearningSystem',
            'summary_of', 'add_answer', 'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #5d24d51f
+# %% ../nbs/60_system.ipynb #50bb0b93
 import json
 import math
 import os
@@ -26,7 +26,8 @@ from .gnn import GraphEncoder, GraphSnapshot, fit_links, link_nll, snapshot
 from .graph import KnowledgeGraph, Schema, add_gold
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
-from .reader import PATTERNS, DictionaryTagger, Reader, ReadReport, TermTagger, link
+from .linking import link
+from .reader import PATTERNS, DictionaryTagger, Reader, ReadReport, TermTagger
 from .skill import (Recipe, SkillModel, SkillProcessor, Trained, Window, count_table, f1_of, interval_of, known_types,
                            load_skill, logits_of, read_mentions, resampled_f1, save_skill, train_skill)
 from .text import normalise, sentences, shared_encoder

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph, add_gold
+from kglearn.linking import link
 from kglearn.reader import (LONGEST_LIST, MAX_WORDS, PATTERNS, STOPWORDS, DictionaryTagger, LinearTagger, Reader, TermTagger, by_sentence,
-                            candidate_spans, cooccurring, enumerations, labelled_mentions, learn_types, link, phrases, relate, word_labels)
+                            candidate_spans, cooccurring, enumerations, labelled_mentions, learn_types, phrases, relate, word_labels)
 from kglearn.text import Encoder, normalise, sentences, tiny_encoder, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,29 +142,6 @@ def test_phrases_hold_no_stop_word_and_stay_on_their_line(text):
     for start, end in phrases(text):
         pieces = [text[s:e] for s, e in words(text) if start <= s and e <= end]
         assert 1 <= len(pieces) <= 4 and "\n" not in text[start:end] and not any(piece.casefold() in STOPWORDS for piece in pieces)
-
-
-# Linking
-
-
-@MANY
-@given(TEXTS, st.randoms(use_true_random=False))
-def test_linking_is_pure(text, chance):
-    document, names = Document("d", text), DictionaryTagger(LEXICON).names
-    mentions = [Mention(s, e, chance.choice(CLINIC_SCHEMA.types)) for s, e in words(text)]
-    linked = link(document, mentions, names)
-    shuffled = chance.sample(mentions, len(mentions))
-    assert sorted(link(document, shuffled, names), key=repr) == sorted(linked, key=repr), "in any company"
-    assert [link(document, [mention], names)[0] for mention in mentions] == linked, "and alone"
-    assert link(Document("another id", text), mentions, names) == linked and link(document, linked, {}) == linked
-    assert all(m.entity and (m.entity in {e.id for e in LEXICON} or m.entity.startswith(m.type + ":")) for m in linked)
-
-
-def test_an_abbreviation_means_what_its_own_document_says():
-    names = DictionaryTagger([DictionaryEntry("disease:ms", "disease", ("MS",)), DictionaryEntry("disease:stenosis", "disease", ("mitral stenosis",))]).names
-    own, other = Document("", "Mitral stenosis (MS). MS."), Document("", "MS.")
-    assert link(own, [Mention(22, 24, "disease")], names)[0].entity == "disease:stenosis"
-    assert link(other, [Mention(0, 2, "disease")], names)[0].entity == "disease:ms"
 
 
 # Relating
@@ -331,7 +309,7 @@ def test_hostile_texts_cost_little(tiny, text):
     r = reader(tiny)
     r.kg.add_document(Document("d", text))
     started = time.process_time()
-    mentions = link(Document("d", text), r.tagger.tag([Document("d", text)])[0], r.names)
+    mentions = link(Document("d", text), r.tagger.tag([Document("d", text)])[0], r.linker.names)
     for _, inside in by_sentence(text, mentions):
         relate(text, inside, CLINIC_SCHEMA.allows)
         cooccurring(inside)

@@ -1,0 +1,127 @@
+"""What no lesson of linking should carry: purity over any text, an index checked against scikit-learn, scripts and names of all kinds."""
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics.pairwise import cosine_similarity
+
+from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
+from kglearn.graph import CLINIC_SCHEMA
+from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, names_of
+from kglearn.text import Encoder, normalise, tiny_encoder, words
+
+MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LEXICON = clinic_lexicon()
+NAMES = names_of(LEXICON)
+LENIENT = Linker(LEXICON, threshold=0.4)
+PIECES = st.sampled_from(["fever", "metfromin", "CKD", "chronic kidney disease", "(CKD)", "hyperthyriodism", ".", "\n", "糖尿病", "é", "\0", "<b>", "'; DROP TABLE x; --"])
+TEXTS = st.lists(PIECES, max_size=12).map(" ".join)
+
+
+@MANY
+@given(TEXTS, st.randoms(use_true_random=False), st.sampled_from([EXACT, 0.4]))
+def test_linking_is_pure(text, chance, threshold):
+    document, linker = Document("d", text), LENIENT.at(threshold)
+    mentions = [Mention(s, e, chance.choice(CLINIC_SCHEMA.types)) for s, e in words(text)]
+    linked = linker.link(document, mentions)
+    shuffled = chance.sample(mentions, len(mentions))
+    assert sorted(linker.link(document, shuffled), key=repr) == sorted(linked, key=repr), "in any company"
+    assert [linker.link(document, [mention])[0] for mention in mentions] == linked, "and alone"
+    assert linker.link(Document("another id", text), mentions) == linked == linker.link(document, linked), "once is enough"
+    assert all(m.entity in linker.entities or m.entity.startswith(m.type + ":") for m in linked)
+    assert threshold != EXACT or linked == link(document, mentions, NAMES)
+
+
+@MANY
+@given(TEXTS)
+def test_likeness_changes_only_what_exact_names_leave_open(text):
+    document = Document("d", text)
+    mentions = [Mention(s, e, "disease") for s, e in words(text)]
+    for exact, found in zip(link(document, mentions, NAMES), LENIENT.link(document, mentions)):
+        assert found == exact or (exact.entity not in LENIENT.entities and found.entity in LENIENT.entities)
+
+
+def test_an_abbreviation_means_what_its_own_document_says():
+    names = names_of([DictionaryEntry("disease:ms", "disease", ("MS",)), DictionaryEntry("disease:stenosis", "disease", ("mitral stenosis",))])
+    own, other = Document("", "Mitral stenosis (MS). MS."), Document("", "MS.")
+    assert link(own, [Mention(22, 24, "disease")], names)[0].entity == "disease:stenosis"
+    assert link(other, [Mention(0, 2, "disease")], names)[0].entity == "disease:ms"
+    assert long_forms(own.text) == {"ms": "mitral stenosis"}
+
+
+def test_likeness_goes_by_the_long_form_too():
+    document = Document("", "Mitral stenosys (MS). MS.")
+    linker = Linker([DictionaryEntry("d:1", "disease", ("mitral stenosis",)), DictionaryEntry("d:2", "disease", ("multiple sclerosis",))], threshold=0.5)
+    assert [m.entity for m in linker.link(document, [Mention(0, 15, "disease"), Mention(22, 24, "disease")])] == ["d:1", "d:1"]
+
+
+def test_the_index_agrees_with_an_independent_cosine():
+    index, queries = NameIndex(list(NAMES)), ["metfromin", "pain in the chest", "x", "糖尿病"]
+    table = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(index.names)
+    assert np.allclose(index.scores(queries), cosine_similarity(table.transform(queries), table.transform(index.names)), atol=1e-5)
+
+
+def test_nearest_is_the_order_of_the_scores_and_batches_do_not_matter():
+    index, queries = NameIndex(list(NAMES)), [f"fever {number}" for number in range(300)]
+    nearest = index.nearest(queries, 4)
+    assert nearest[299] == index.nearest(queries[299:], 4)[0] and len(nearest) == 300
+    assert [name for name, _ in nearest[0]] == [index.names[i] for i in np.argsort(-index.scores(queries[:1])[0], kind="stable")[:4]]
+
+
+def test_letters_and_meaning_are_averaged_and_meaning_can_be_missing():
+    encoder, names = Encoder(*tiny_encoder()), ["fever", "cough", "糖尿病"]
+    letters, both = NameIndex(names), NameIndex(names, encoder, weight=0.25)
+    query = ["fevers"]
+    meaning = (encoder.embed(query) @ encoder.embed(names[:2]).T).numpy() if encoder.readable("fevers") else None
+    assert np.allclose(both.scores(query)[:, 2], letters.scores(query)[:, 2]), "nobody can read that name"
+    if meaning is not None:
+        assert np.allclose(both.scores(query)[:, :2], 0.25 * letters.scores(query)[:, :2] + 0.75 * meaning, atol=1e-5)
+    assert np.allclose(both.scores(["糖尿病"]), letters.scores(["糖尿病"]))
+
+
+def test_names_without_spaces_are_linked_by_their_characters():
+    linker = Linker([DictionaryEntry("d:1", "disease", ("糖尿病",)), DictionaryEntry("d:2", "disease", ("高血压",))], threshold=0.3)
+    document = Document("", "他有二型糖尿病，没有高血压。")
+    found = linker.link(document, [Mention(2, 7, "disease"), Mention(10, 13, "disease")])
+    assert [m.entity for m in found] == ["d:1", "d:2"]
+
+
+def test_the_type_decides_between_namesakes_and_an_untyped_entry_fits_all():
+    entries = [DictionaryEntry("s:cold", "symptom", ("cold feeling",)), DictionaryEntry("x:cold", "", ("cold feelings",))]
+    document = Document("", "colld feeling")
+    assert Linker(entries[:1], threshold=0.5).link(document, [Mention(0, 13, "disease")])[0].entity == "disease:colld feeling"
+    assert Linker(entries[:1], threshold=0.5).link(document, [Mention(0, 13, "symptom")])[0].entity == "s:cold"
+    assert Linker(entries[1:], threshold=0.5).link(document, [Mention(0, 13, "disease")])[0].entity == "x:cold"
+
+
+@pytest.mark.parametrize("name", ["", " ", "'; DROP TABLE names; --", "<script>alert(1)</script>", "\0", "x" * 100_000, "👩‍⚕️", "‮abc"])
+def test_no_name_is_too_strange(name):
+    assert len(LENIENT.candidates(name, k=3)) <= 3
+    linker = Linker([DictionaryEntry("e", "t", (name, "fever"))], threshold=0.5)
+    assert "<script>" not in linker.candidates("fever")._repr_html_()
+    assert not re.search("<script", linker.candidates(name)._repr_html_())
+
+
+def test_accuracy_counts_new_entities_and_leaves_out_the_unknown():
+    linker = Linker([DictionaryEntry("d:flu", "disease", ("flu",))], threshold=EXACT)
+    document = Document("n", "flu gout ague", mentions=(Mention(0, 3, "disease", "d:flu"), Mention(4, 8, "disease", "d:gout"), Mention(9, 13, "disease")))
+    assert link_accuracy(linker, [document]) == 1, "one is found, one is rightly new, one has no gold entity"
+    assert link_accuracy(linker.at(0), [document]) == 0.5, "from 0 on everything is the flu"
+
+
+def test_a_threshold_needs_something_to_be_chosen_on():
+    linker = Linker(LEXICON)
+    with pytest.raises(BadInput, match="carry entities"):
+        linker.fit_threshold([Document("d", "fever", mentions=())])
+    assert linker.threshold == Linker(LEXICON).threshold, "left as it was"
+    assert linker.fit_threshold(load_clinic("golden")) == linker.threshold
+    with pytest.raises(BadInput, match="no names"):
+        NameIndex([])
+
+
+def test_normalised_names_meet():
+    assert Linker([DictionaryEntry("d", "disease", ("Beta-Blockers",))]).link(Document("", "beta blocker"), [Mention(0, 12, "disease")])[0].entity == "d"
+    assert normalise("Beta-Blockers") == "beta blocker"
