@@ -738,6 +738,29 @@ def _(escaped):
     expect(escaped("&lt;"), "&amp;lt;")
     expect(escaped(""), "")
 
+# %% ../nbs/72_course.ipynb #76f9288a
+@exercise("bench.worse")
+def _(worse):
+    "Figures that fell by more than their spread."
+    before = [("a", 0.80, 0.01), ("b", 0.50, 0.02), ("c", 0.30, 0.001)]
+    expect(worse(before, [("a", 0.78, 0.01), ("b", 0.49, 0.02), ("c", 0.40, 0.001)]), ["a"])
+    expect(worse(before, [("c", 0.29, 0.05), ("a", 0.70, 0.05), ("d", 0.1, 0.0)]), ["a"])
+    expect(worse([], [("a", 0.1, 0.0)]), [])
+
+@exercise("bench.seed_spread")
+def _(seed_spread):
+    "Standard deviation, n - 1 below the line."
+    expect(seed_spread([1.0, 3.0]), 2 ** 0.5)
+    expect(seed_spread([2.0, 4.0, 6.0]), 2.0)
+    expect(seed_spread([0.7, 0.7, 0.7]), 0.0)
+
+@exercise("bench.middle_ratio")
+def _(middle_ratio):
+    "The median of theirs / ours, pair by pair."
+    expect(middle_ratio([1.0, 2.0, 1.0], [3.0, 4.0, 10.0]), 3.0)
+    expect(middle_ratio([1.0, 1.0], [2.0, 3.0]), 2.5)
+    expect(middle_ratio([2.0], [1.0]), 0.5)
+
 # %% ../nbs/72_course.ipynb #2db49c38
 @exercise("cli.dictionary_line")
 def _(dictionary_line):

@@ -26,7 +26,7 @@ from .skill import (Recipe, SkillModel, SkillProcessor, count_matches, f1_of, in
 from .system import EVOLVE_TERMS, FIRST_TERMS, LearningSystem, Version, add_answer, copy_with, summary_of, write_json
 from .text import normalise
 
-# %% ../nbs/61_trial.ipynb #739b1aa8
+# %% ../nbs/61_trial.ipynb #a311eac7
 @dataclass(frozen=True)
 class Arm:
     """How one way of reading did on one part.
@@ -38,6 +38,7 @@ class Arm:
         f1_raw: at offset 0.
         gain: f1 less that of "before"; gain_interval: paired, 95 %.
         recall_new: share found of the mentions whose names were first met in the stream; None if there are none.
+        new_mentions: how many such mentions there are: of two, a half is one.
     """
     name: str
     f1: float
@@ -46,8 +47,9 @@ class Arm:
     gain: float
     gain_interval: tuple[float, float]
     recall_new: float | None
+    new_mentions: int = 0
 
-# %% ../nbs/61_trial.ipynb #e12db9d1
+# %% ../nbs/61_trial.ipynb #2596e012
 @dataclass(frozen=True)
 class Reading:
     """What one arm found in the documents of each part.
@@ -72,15 +74,16 @@ class Reading:
         arrays = [{part: np.array(rows) for part, rows in fields[name].items()} for name in ("counts", "raw")]
         return cls(*arrays, {part: tuple(pair) for part, pair in fields["new"].items()})
 
+# %% ../nbs/61_trial.ipynb #92fce219
 def compare(reading: Reading, before: Reading, name: str, part: str) -> Arm:
     "One arm's scores on a part, beside those of \"before\" on the same resamples."
     values, base = resampled_f1(reading.counts[part]), resampled_f1(before.counts[part])
     f1, raw, start = (float(f1_of(counts[part].sum(0))) for counts in (reading.counts, reading.raw, before.counts))
     found, gold = reading.new[part]
     return Arm(name, round(f1, 4), interval_of(values), round(raw, 4), round(f1 - start, 4), interval_of(values - base),
-               round(found / gold, 4) if gold else None)
+               round(found / gold, 4) if gold else None, gold)
 
-# %% ../nbs/61_trial.ipynb #8385ca6b
+# %% ../nbs/61_trial.ipynb #c785c7f3
 @dataclass(frozen=True)
 class Plan:
     """What is to be done with which documents.
@@ -118,17 +121,20 @@ class Plan:
     seed: int = 0
     notes: tuple[str, ...] = ()
 
-    def fingerprint(self) -> str:
-        "12 hexadecimal digits that change with anything in the plan: a workspace belongs to one plan."
-        return hashlib.sha256(repr(self).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+# %% ../nbs/61_trial.ipynb #a5ac4a65
+@patch
+def fingerprint(self: Plan) -> str:
+    "12 hexadecimal digits that change with anything in the plan: a workspace belongs to one plan."
+    return hashlib.sha256(repr(self).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
+# %% ../nbs/61_trial.ipynb #a2e24f38
 def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) -> Plan:
     "The demo's plan on the bundled corpus; `passages` cuts each part to its first few."
     part = {name: load_clinic(name)[:passages] for name in ("graph", "train", "golden", "test", "stream", "later")}
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
                 part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #b504732b
+# %% ../nbs/61_trial.ipynb #fa956348
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -162,6 +168,7 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
                 schema=schema or Schema(), dictionary=tuple(learn_types(dictionary, first)), simulate=simulate,
                 notes=tuple(_cannot(gold, dictionary, schema, third, skipped)), **options)
 
+# %% ../nbs/61_trial.ipynb #6da7d076
 def _cannot(gold, dictionary, schema, measured, skipped: int) -> list[str]:
     "What these documents do not allow, in whole sentences."
     notes = []
@@ -177,7 +184,7 @@ def _cannot(gold, dictionary, schema, measured, skipped: int) -> list[str]:
         notes.append(f"{skipped} broken {'line was' if skipped == 1 else 'lines were'} left out.")
     return notes
 
-# %% ../nbs/61_trial.ipynb #61df3bfa
+# %% ../nbs/61_trial.ipynb #dce0c1f4
 class Trial:
     """Runs a plan in a workspace, step by step; a step that is done is not done again, so a killed run goes on.
 
@@ -201,18 +208,21 @@ class Trial:
         if made_by != plan.fingerprint():
             raise BadInput(f"{folder}: this workspace was made from other documents or options: give the same ones, or a new folder")
 
-    def step(self, name: str, work: Callable[[], dict]) -> dict:
-        "The result of a step, worked out unless it is on disk already."
-        path = self.steps / f"{name}.json"
-        if not path.exists():
-            write_json(path, work())
-        return json.loads(path.read_text(encoding="utf-8"))
-
+# %% ../nbs/61_trial.ipynb #c54d5225
 def _clear_half_made(folder: Path) -> None:
     "Take away what a killed `create` left: a graph without workspace.json."
     if folder.exists() and {path.name.split("-")[0] for path in folder.iterdir()} <= {"graph.db", "workspace.json.new"}:
         for path in folder.iterdir():
             path.unlink()
+
+# %% ../nbs/61_trial.ipynb #71edc7d8
+@patch
+def step(self: Trial, name: str, work: Callable[[], dict]) -> dict:
+    "The result of a step, worked out unless it is on disk already."
+    path = self.steps / f"{name}.json"
+    if not path.exists():
+        write_json(path, work())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 # %% ../nbs/61_trial.ipynb #8373efc5
 @patch
@@ -285,12 +295,13 @@ def round(self: Trial, number: int) -> bool:
     self.say(f"round {number}: out-of-fold F1 {evolution.card['out_of_fold']:.3f}, the new skill {'goes live' if evolution.promoted else 'reads worse: the old one stays'}")
     return True
 
-# %% ../nbs/61_trial.ipynb #e210c9f6
+# %% ../nbs/61_trial.ipynb #86ad3750
 def new_names(plan: Plan, graph: KnowledgeGraph) -> frozenset[str]:
     "Normalised names of the stream's gold mentions that neither the first graph nor the labelled documents know."
     known = set(graph.name_evidence())
     return frozenset(normalise(document.surface(mention)) for document in plan.stream for mention in document.mentions or ()) - known
 
+# %% ../nbs/61_trial.ipynb #71d43a5a
 @patch
 def reading_of(self: Trial, find: Callable[[Sequence[Document], bool], Mapping[str, Sequence[Mention]]]) -> dict:
     """Let an arm read every part, and count.
@@ -323,7 +334,7 @@ def skill_reader(skill: SkillModel, processor: SkillProcessor):
     "A skill as the `find` of an arm."
     return lambda documents, raw: read_mentions(skill, processor(documents), 0.0 if raw else None)
 
-# %% ../nbs/61_trial.ipynb #3d31fdb5
+# %% ../nbs/61_trial.ipynb #360e6752
 @patch(as_prop=True)
 def first_graph(self: Trial) -> KnowledgeGraph:
     "K as it was before the stream: dictionary, background, labelled documents."
@@ -333,6 +344,7 @@ def first_graph(self: Trial) -> KnowledgeGraph:
             graph.forget(document.id)
     return graph
 
+# %% ../nbs/61_trial.ipynb #7dc53212
 @patch
 def arms(self: Trial) -> dict[str, Callable[[], dict]]:
     """What is compared, by name; each is worked out when called.
@@ -449,7 +461,7 @@ def _slow_arms(self: Trial, first: Version, last: Version) -> dict[str, Callable
     arms |= {f"before, seed {seed}": lambda seed=seed: self._trained(first.processor, seed=seed) for seed in (1, 2)}
     return arms | {"always yes": lambda: self._trained(self._processor_with(always), always)}
 
-# %% ../nbs/61_trial.ipynb #f2bcae0d
+# %% ../nbs/61_trial.ipynb #6f6059b8
 @dataclass(frozen=True)
 class TrialResult:
     """All that the report shows.
@@ -473,6 +485,7 @@ class TrialResult:
         heads = {name: main.pop(name, None) for name in ("before", "after", "ceiling")}
         return heads | {"controls": main, "answers": self.answers, "yes": self.yes, "parts": parts, "versions": self.cards, "notes": self.notes}
 
+# %% ../nbs/61_trial.ipynb #c12bb751
 @patch
 def result(self: Trial) -> TrialResult:
     "Score every arm on every part."

@@ -96,6 +96,13 @@ def test_help(word):
     assert result.returncode == 0 and result.stdout.startswith(f"Usage: kglearn {word}".rstrip()) and not result.stderr
 
 
+def test_help_lists_every_command_with_what_it_does():
+    from kglearn.cli import app
+    said = " ".join(command("--help").stdout.split())
+    for one in app.registered_commands:
+        assert f" {one.callback.__name__} " in said and one.callback.__doc__.split(".")[0][:30] in said
+
+
 def test_help_imports_nothing_heavy():
     program = "import sys; from kglearn.cli import app; print(sorted({'torch', 'matplotlib', 'transformers', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"

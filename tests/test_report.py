@@ -8,8 +8,8 @@ import pytest
 
 from kglearn.data import Document, Mention, Relation, load_clinic
 from kglearn.graph import Evidence, KnowledgeGraph
-from kglearn.report import (CONTROLS, MOST_ENTITIES, arms_table, busiest_newcomer, choose_case, explain_case, gap_series, headline, meaning,
-                            result_text, surroundings, write_report)
+from kglearn.report import (CONTROLS, MOST_ENTITIES, arms_table, busiest_newcomer, choose_case, explain_case, gap_rows, gap_series, headline,
+                            knowledge_gap_note, meaning, picture_title, result_text, surroundings, write_report)
 from kglearn.trial import Arm, Trial, TrialResult, clinic_plan, plan_for
 
 EVIL = "<script>alert(1)</script>"
@@ -67,6 +67,32 @@ def test_gaps_become_lines():
     assert {label: len(line) for label, line in series.items()} == {"K–E": 6, "S–E": 6, "K–S": 6} and len(set(ticks)) == 6
     cards.append({"gaps": {step: gap | {"knowledge_environment": None} for step in ("start", "K-step", "S-step")}})
     assert set(gap_series(cards)[0]) == {"S–E", "K–S"}
+
+
+STEPS = ("K-step", "S-step", "start")  # as a card on disk has them: in order of the alphabet
+
+
+@pytest.mark.parametrize("last, said", [(2.5, "rose by 0.50"), (2.0, ""), (1.0, "")])
+def test_a_rise_of_the_first_gap_is_explained_only_where_there_is_one(last, said):
+    cards = [{"gaps": {step: {"knowledge_environment": nll, "facts": facts, "unknown_facts": left} for step in STEPS}}
+             for nll, facts, left in ((2.0, 1030, 12), (last, 1090, 4))]
+    note = knowledge_gap_note(cards)
+    assert "over 1,030 facts at first and 1,090 at last; 12 and 4 were left out" in note
+    assert said in note and ("rose" in note) == bool(said)
+
+
+def test_the_half_steps_stand_in_their_order_with_counts():
+    gap = {"knowledge_environment": None, "skill_environment": 1.25, "knowledge_skill": 0.5, "facts": 0, "unknown_facts": 7}
+    rows = gap_rows([{"gaps": {step: gap for step in STEPS}}] * 2)
+    assert [row[0] for row in rows] == ["1 start", "1 K-step", "1 S-step", "2 start", "2 K-step", "2 S-step"]
+    assert rows[0][1:] == ("–", 0, 7, "1.25", "0.50", "1.75")
+
+
+def test_a_picture_claims_no_more_than_its_best_interval():
+    assert "“after” reads best" in picture_title([BEFORE, AFTER], "test")
+    lucky = arm("S-step only", 0.9, 0.4, -0.01, 0.8)
+    assert picture_title([BEFORE, AFTER, lucky], "test") == "On test, no arm gains more than chance gives"
+    assert "but the ceiling" in picture_title([BEFORE, lucky, arm("ceiling", 0.95, 0.45, 0.3, 0.6)], "test")
 
 
 def test_surroundings_stay_small():
@@ -151,6 +177,17 @@ def test_the_page_holds_what_was_found(run, page):
     assert "Why one decision" in page or explain_case(trial) is None
     assert f"{result.answers} answers" in page and "version v1" in page and "fusion <code>" in page
     assert "L, half-step by half-step" in page and page.count("<svg") >= 2
+    assert "simulated from the stream's labels" in shown and "with seed 0" in shown, "what a reader could not know from the numbers"
+    assert f"the same {len(trial.plan.parts['later'])} documents" in page
+    assert f"new names, of {result.arms['later'][0].new_mentions}" in page
+    gap = result.cards[-1]["gaps"]["start"]
+    assert re.search(rf"<td>1 start</td><td>[^<]+</td><td>{gap['facts']}</td><td>{gap['unknown_facts']}</td>", page)
+    assert page.index("<td>1 start</td>") < page.index("<td>1 K-step</td>") < page.index("<td>1 S-step</td>")
+
+
+def test_a_narrow_window_scrolls_pictures_and_tables(page):
+    assert "@media (max-width: 44rem)" in page and "figure svg { min-width: 36rem; }" in page
+    assert page.count("<table") == page.count('<div class="scroll" tabindex="0"><table') + page.split("Why one decision")[-1].count("<table") * ("Why one decision" in page)
 
 
 def test_the_case_is_right_and_new(run):
@@ -182,4 +219,5 @@ def test_a_trial_that_waits_has_a_page(tmp_path):
     trial = Trial(tmp_path / "t", plan, bars=False)
     write_report(trial, trial.run(), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "simulated" not in page, "a person answers here"
     assert "nothing was learnt from answers yet" in page and "8 questions wait" in page and "half-step by" not in page

@@ -56,7 +56,7 @@ def test_nothing_gains_on_itself_and_intervals_hold_their_value(rows):
     counts = np.array(rows)
     reading = Reading({"p": counts}, {"p": counts}, {"p": (0, 0)})
     arm = compare(reading, reading, "before", "p")
-    assert arm.gain == 0 and arm.gain_interval == (0, 0) and arm.recall_new is None
+    assert arm.gain == 0 and arm.gain_interval == (0, 0) and arm.recall_new is None and arm.new_mentions == 0
     low, high = arm.interval
     assert 0 <= low <= high <= 1
 
@@ -70,6 +70,7 @@ def test_resamples_are_the_same_for_the_same_number_of_documents():
 def test_a_reading_survives_json():
     counts = np.array([(1, 2, 3), (0, 0, 1)])
     reading = Reading({"p": counts}, {"p": counts + 1}, {"p": (1, 4)})
+    assert compare(reading, reading, "after", "p").recall_new == 0.25 and compare(reading, reading, "after", "p").new_mentions == 4
     back = Reading.from_json(json.loads(json.dumps(reading.as_json())))
     assert np.array_equal(back.counts["p"], counts) and np.array_equal(back.raw["p"], counts + 1) and back.new == {"p": (1, 4)}
     assert interval_of(np.array([0.25])) == (0.25, 0.25)
