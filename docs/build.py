@@ -14,6 +14,8 @@ from pathlib import Path
 
 from sphinx.cmd.build import main as sphinx_build
 
+from kglearn.bench import figures_table, recorded_results
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 SOURCE, SITE = DOCS / "_build" / "source", DOCS / "_build" / "html"
@@ -52,14 +54,26 @@ def _output(output: dict) -> dict:
     return output | {"data": data} if "data" in output else output
 
 
-def write_notebooks() -> list[str]:
-    (SOURCE / "course").mkdir()
+def write_notebooks(notebooks: Path, pages: Path) -> list[str]:
+    "A page for each notebook of a folder; their names."
+    pages.mkdir(exist_ok=True)
     names = []
-    for path in sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(notebooks.glob("*.ipynb")):
+        if path.stem == "index":
+            continue
         notebook = page(json.loads(path.read_text(encoding="utf-8")))
-        (SOURCE / "course" / path.name).write_text(json.dumps(notebook), encoding="utf-8")
+        (pages / path.name).write_text(json.dumps(notebook), encoding="utf-8")
         names.append(path.stem)
     return names
+
+
+def write_figures() -> None:
+    "Fill the table of docs/results.md from the files in docs/benchmarks."
+    table = figures_table(recorded_results(DOCS / "benchmarks"))
+    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    text = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    path = SOURCE / "results.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("<!-- figures -->", text), encoding="utf-8")
 
 
 def write_api(rooms: list[str]) -> list[str]:
@@ -81,9 +95,9 @@ def _exports(tree: ast.Module) -> bool:
                for node in tree.body)
 
 
-def write_index(rooms: list[str], modules: list[str]) -> None:
+def write_index(rooms: list[str], benchmarks: list[str], modules: list[str]) -> None:
     "Fill the lists of docs/index.md."
-    lists = {"chapters": [f"course/{room}" for room in CHAPTERS if room in rooms],
+    lists = {"benchmarks": [f"benchmarks/{name}" for name in benchmarks], "chapters": [f"course/{room}" for room in CHAPTERS if room in rooms],
              "rooms": [f"course/{room}" for room in rooms if room not in CHAPTERS],
              "modules": [f"api/{module}" for module in modules]}
     text = (SOURCE / "index.md").read_text(encoding="utf-8")
@@ -125,8 +139,10 @@ def main() -> int:
     for path in [*DOCS.glob("*.md"), DOCS / "conf.py"]:
         shutil.copy(path, SOURCE)
     shutil.copytree(DOCS / "static", SOURCE / "static")
-    rooms = write_notebooks()
-    write_index(rooms, write_api(rooms))
+    rooms = write_notebooks(ROOT / "nbs", SOURCE / "course")
+    benchmarks = write_notebooks(ROOT / "nbs" / "benchmarks", SOURCE / "benchmarks")
+    write_index(rooms, benchmarks, write_api(rooms))
+    write_figures()
     status = sphinx_build(["-W", "--keep-going", "-q", "-b", "html", str(SOURCE), str(SITE)])
     for part in (remote := remote_parts()):
         print("fetched from the network:", part, file=sys.stderr)

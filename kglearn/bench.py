@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Figure', 'data_folder', 'benchmarks', 'run_benchmark', 'recorded_results', 'figures_table']
 
-# %% ../nbs/73_bench.ipynb #45ccbcb5
+# %% ../nbs/73_bench.ipynb #866185b6
 import json
 import os
 import platform
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
 from .data import ASSETS, BadInput, Table
 
@@ -51,7 +52,7 @@ class Figure:
         value, target = round(self.value, 3), round(self.target, 3)
         return value <= target if self.smaller_is_better else value >= target
 
-# %% ../nbs/73_bench.ipynb #e0c3190e
+# %% ../nbs/73_bench.ipynb #4a404ff6
 _PROJECT = ASSETS.parents[1]
 
 def data_folder(*needed: str) -> Path:
@@ -97,14 +98,13 @@ def run_benchmark(name: str, data: Path | str = "", seeds: int = 3, folder: Path
     known = benchmarks(folder)
     if name not in known:
         raise BadInput(f"no benchmark {name!r}: choose one of {', '.join(known) or 'none yet'}")
-    if data:
-        os.environ["KGLEARN_DATA"] = str(Path(data).resolve())
-    os.environ["KGLEARN_SEEDS"] = str(seeds)
     cells = [cell for cell in json.loads(known[name].read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     namespace: dict = {"__name__": "__main__"}
-    for number, cell in enumerate(cells, 1):
-        say(f"{name}: cell {number} of {len(cells)}")
-        exec(compile("".join(cell["source"]), f"{name}, cell {number}", "exec"), namespace)
+    wanted = {"KGLEARN_SEEDS": str(seeds)} | ({"KGLEARN_DATA": str(Path(data).resolve())} if data else {})
+    with mock.patch.dict(os.environ, wanted):
+        for number, cell in enumerate(cells, 1):
+            say(f"{name}: cell {number} of {len(cells)}")
+            exec(compile("".join(cell["source"]), f"{name}, cell {number}", "exec"), namespace)
     if not namespace.get("figures"):
         raise BadInput(f"{known[name]}: leaves no list called 'figures' at its end: add one")
     return {"name": name, "command": f"kglearn bench {name}", "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",

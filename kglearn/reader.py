@@ -373,7 +373,7 @@ def _fact(left: Mention, right: Mention, between: str, allows, patterns) -> tupl
                 return head.entity, relation, tail.entity
     return None
 
-# %% ../nbs/15_reader.ipynb #0131bfc8
+# %% ../nbs/15_reader.ipynb #f6bf7132
 @dataclass
 class ReadReport:
     """What a reading gave, and everything that was not used, counted.
@@ -382,6 +382,7 @@ class ReadReport:
         documents: given.
         unchanged: of these, those that the graph had already, or that came again in the same reading.
         long_documents: read in more than one window.
+        cut_sentences: places where even a sentence was too long for a window and was cut between words; a name across the cut is lost.
         mentions: found.
         in_dictionary: of these, linked to a dictionary entry.
         by_likeness: of these, linked by likeness and not by an exact name: worth a look.
@@ -393,6 +394,7 @@ class ReadReport:
     documents: int = 0
     unchanged: int = 0
     long_documents: int = 0
+    cut_sentences: int = 0
     mentions: int = 0
     in_dictionary: int = 0
     by_likeness: int = 0
@@ -467,7 +469,7 @@ class Reader:
                 self._commit(document, self._link(document, mentions, report), report)
         return report
 
-# %% ../nbs/15_reader.ipynb #3737f947
+# %% ../nbs/15_reader.ipynb #361cce21
 @patch
 def _link(self: Reader, document: Document, mentions: Sequence[Mention], report: ReadReport) -> list[Mention]:
     "Give each mention its entity, and count those that exact names would have linked otherwise."
@@ -483,7 +485,9 @@ def _commit(self: Reader, document: Document, mentions: list[Mention], report: R
     report.mentions += len(mentions)
     report.in_dictionary += known
     report.new_names += len(mentions) - known
-    report.long_documents += len(windows(document.text, self.encoder)) > 1
+    stretches, ends = windows(document.text, self.encoder), {end for _, end in sentences(document.text)}
+    report.long_documents += len(stretches) > 1
+    report.cut_sentences += sum(end not in ends for _, end in stretches[:-1])
     report.unreadable_script += sum(not self.encoder.readable(document.surface(mention)) for mention in mentions)
     for mention in mentions:
         self.kg.add_mention(document.id, mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence)

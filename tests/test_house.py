@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kglearn
+from kglearn.bench import Figure
 from lessons import directives
 
 ROOT = Path(__file__).parent.parent
@@ -258,3 +259,13 @@ def test_few_cells_are_hidden(path):
     code = ["".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "code"]
     hidden = [source for source in code if {"hide", "hide_input"} & set(directives(source))]
     assert len(hidden) <= .1 * len(code)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "benchmarks").glob("*.json")), ids=lambda path: path.stem)
+def test_recorded_figures_carry_what_they_need(path):
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["name"] == path.stem and (ROOT / "nbs" / "benchmarks" / f"{path.stem}.ipynb").exists() and result["command"] and result["date"]
+    for fields in result["figures"]:
+        reached = fields.pop("reached")
+        figure = Figure(**fields)
+        assert figure.reached == reached and figure.control and figure.control_value is not None and figure.spread >= 0

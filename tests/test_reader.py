@@ -11,7 +11,7 @@ from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph, add_gold
 from kglearn.linking import link
 from kglearn.reader import (LONGEST_LIST, MAX_WORDS, PATTERNS, STOPWORDS, DictionaryTagger, LinearTagger, Reader, TermTagger, by_sentence,
                             candidate_spans, cooccurring, enumerations, labelled_mentions, learn_types, phrases, relate, word_labels)
-from kglearn.text import Encoder, normalise, sentences, tiny_encoder, words
+from kglearn.text import Encoder, normalise, sentences, tiny_encoder, windows, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LEXICON = clinic_lexicon()
@@ -294,6 +294,15 @@ def test_a_stranger_of_another_type_is_not_merged_with_the_dictionarys(tiny):
         kg = KnowledgeGraph()
         Reader(kg, Everything(type), entries, encoder=tiny).read([Document("d", "cold")])
         assert [mention.entity for mention in kg.mentions()] == [expected]
+
+
+def test_sentences_that_no_window_holds_are_counted(tiny):
+    def cut(text):
+        return Reader(KnowledgeGraph(), DictionaryTagger(LEXICON), LEXICON, encoder=tiny).read([Document("d", text)]).cut_sentences
+    whole = "Codeine causes nausea. " * (tiny.room // 4)
+    assert len(windows(whole, tiny)) > 1 and cut(whole) == 0, "cut between sentences, which costs nothing"
+    endless = "codeine " * (2 * tiny.room) + "."
+    assert cut(endless) == len(windows(endless, tiny)) - 1 > 0
 
 
 def test_names_in_an_unreadable_script_are_counted(tiny):
