@@ -355,6 +355,36 @@ def _(common_ground):
     expect(common_ground(kg, "c", "e"), ["a"])
     expect(common_ground(kg, "a", "d"), ["b"])
 
+# %% ../nbs/72_course.ipynb #50e0c9a8
+@exercise("history.busy_revisions")
+def _(busy_revisions):
+    "Revisions in which a row came or went."
+    expect(busy_revisions([("a", 1, 0)]), [1])
+    expect(busy_revisions([("a", 2, 5), ("b", 1, 0), ("a", 6, 0)]), [1, 2, 5, 6])
+    expect(busy_revisions([("a", 3, 4), ("b", 4, 0)]), [3, 4])
+    expect(busy_revisions([]), [])
+
+@exercise("history.first_believed")
+def _(first_believed):
+    "The first revision at which a fact was believed enough."
+    from kglearn.graph import Evidence
+    kg, fact = _letters("ab", "ab"), ("a", "joins", "b")
+    kg.add_fact(*fact, Evidence("", 0, 0, "answer", polarity=-1))
+    kg.add_fact(*fact, Evidence("", 0, 0, "answer", polarity=1))
+    expect(first_believed(kg, fact, 0.9), 3)
+    expect(first_believed(kg, fact, 0), 0)
+    expect(first_believed(kg, fact, 0.99), None)
+    kg.forget_answers()
+    expect(first_believed(kg, fact, 0.5), 3)
+
+@exercise("history.goes_with")
+def _(goes_with):
+    "Names known from one document alone."
+    expect(goes_with({"flu", "Ashgrove"}, [{"flu"}], set()), {"Ashgrove"})
+    expect(goes_with({"flu", "Ashgrove"}, [{"flu"}, {"cold"}], {"Ashgrove"}), set())
+    expect(goes_with({"flu"}, [], {"cold"}), {"flu"})
+    expect(goes_with(set(), [{"flu"}], set()), set())
+
 # %% ../nbs/72_course.ipynb #99c042ee
 def _small_view():
     import networkx
