@@ -110,7 +110,7 @@ def run_benchmark(name: str, data: Path | str = "", seeds: int = 3, folder: Path
     return {"name": name, "command": f"kglearn bench {name}", "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
             "date": date.today().isoformat(), "figures": [asdict(figure) | {"reached": figure.reached} for figure in namespace["figures"]]}
 
-# %% ../nbs/73_bench.ipynb #38553169
+# %% ../nbs/73_bench.ipynb #5527e5cc
 def recorded_results(folder: Path | str | None = None) -> list[dict]:
     "Results that have been kept, in order of name; those of the repository if no folder is given, and none where there is none."
     folder = Path(folder) if folder else _PROJECT / "docs" / "benchmarks"
@@ -124,4 +124,4 @@ def figures_table(results: Iterable[dict]) -> Table:
     return Table(("on", "metric", "value", "target", "peer", "control", "command"), tuple(rows))
 
 def _beside(value: float | None, name: str) -> str:
-    return "" if value is None else f"{value:g} ({name})" if name else f"{value:g}"
+    return "" if value is None else f"{value:.3g} ({name})" if name else f"{value:.3g}"

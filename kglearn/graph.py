@@ -324,7 +324,7 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
                        f"use the version that wrote it")
     return database
 
-# %% ../nbs/10_graph.ipynb #e47b0179
+# %% ../nbs/10_graph.ipynb #b66bf23f
 @contextmanager
 def _clear_about_halves():
     "SQLite keeps UTF-8, and half of a surrogate pair is none."
@@ -334,6 +334,7 @@ def _clear_about_halves():
         raise BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can "
                        f"keep: clean the text with .encode('utf-8', 'replace').decode()") from None
 
+# %% ../nbs/10_graph.ipynb #50df1a43
 class KnowledgeGraph:
     """Entities, facts and their evidence in SQLite: a file, or memory when there is no path.
 
@@ -367,7 +368,7 @@ class KnowledgeGraph:
         "Number of the last complete revision; 0 for an empty graph."
         return self._rows("SELECT coalesce(max(id), 0) FROM revision")[0][0]
 
-# %% ../nbs/10_graph.ipynb #aa0a34fb
+# %% ../nbs/10_graph.ipynb #715a4624
 @patch
 @contextmanager
 def transaction(self: KnowledgeGraph, note: str = ""):
@@ -382,12 +383,14 @@ def _whole(self: KnowledgeGraph, note: str):
     try:
         self._db.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        raise BadInput(f"{self.path}: cannot be written ({error}): see who else holds the file, and try again") from error
+        raise BadInput(f"{self.path}: cannot be written ({error}): see who else holds the file, "
+                       f"and try again") from error
     try:
         self._revision, self._unchanged = self.revision + 1, self._db.total_changes
         yield
         if self._db.total_changes > self._unchanged:
-            self._rows("INSERT INTO revision VALUES(?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))", (self._revision, note))
+            self._rows("INSERT INTO revision VALUES(?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))",
+                       (self._revision, note))
         self._db.execute("COMMIT")
     except BaseException:
         if self._db.in_transaction:
@@ -409,16 +412,17 @@ def _step(self: KnowledgeGraph):
     finally:
         self._db.execute("RELEASE step")
 
-# %% ../nbs/10_graph.ipynb #4dc48c48
+# %% ../nbs/10_graph.ipynb #0668a3c1
+_MARKS = {table: ", ".join("?" * columns) for table, columns in (
+    ("document", 6), ("entity", 5), ("alias", 4), ("mention", 12), ("evidence", 11), ("merge", 5))}
+
 @patch
 def _insert_all(self: KnowledgeGraph, table: str, rows: Iterable[tuple]) -> int:
     "Add rows, with the revision under way as `added`, unless they are there; how many were new."
     with self._turn, nullcontext() if self._db.in_transaction else self.transaction(table):
-        before = self._db.total_changes
-        last = (self._revision,) if table == "alias" else (self._revision, 0)
-        marks = (len(self._rows(f"PRAGMA table_info({table})")) - len(last)) * "?, "
+        before, last = self._db.total_changes, (self._revision,) if table == "alias" else (self._revision, 0)
         with _clear_about_halves():
-            self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES({marks}{', '.join(map(str, last))})", rows)
+            self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES({_MARKS[table]})", (row + last for row in rows))
         return self._db.total_changes - before
 
 @patch
@@ -429,8 +433,8 @@ def _insert(self: KnowledgeGraph, table: str, *row) -> bool:
 @patch
 def _remove(self: KnowledgeGraph, table: str, which: str, *parameters) -> None:
     "Mark rows as removed by the revision under way. What it has itself added was never seen, and leaves no row."
-    self._rows(f"DELETE FROM {table} WHERE {which} AND added = {self._revision}", parameters)
-    self._rows(f"UPDATE {table} SET removed = {self._revision} WHERE {which} AND removed = 0", parameters)
+    self._rows(f"DELETE FROM {table} WHERE {which} AND added = ?", (*parameters, self._revision))
+    self._rows(f"UPDATE {table} SET removed = ? WHERE {which} AND removed = 0", (self._revision, *parameters))
 
 # %% ../nbs/10_graph.ipynb #8d46268e
 @patch
@@ -503,7 +507,7 @@ def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type:
         return self._insert("mention", document, start, end, surface, normalise(surface), type, entity, extractor,
                             round(confidence, 3), polarity)
 
-# %% ../nbs/10_graph.ipynb #b2f25880
+# %% ../nbs/10_graph.ipynb #0ed549b7
 def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
     "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
     if not 0 < piece.confidence <= 1 or piece.polarity not in (1, -1):
@@ -522,6 +526,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
+# %% ../nbs/10_graph.ipynb #23e3ef49
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -543,11 +548,11 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
                    round(piece.confidence, 3), piece.polarity)
     return self._insert_all("evidence", rows())
 
-# %% ../nbs/10_graph.ipynb #621094ad
+# %% ../nbs/10_graph.ipynb #f658d9db
 def _entities(keys: str, which: str) -> str:
-    "A query for the entities that are present, `keys` being all keys that stand for the one of a row `e`."
-    spoken_of = f"FROM mention WHERE entity IN {keys}"
-    named = f"FROM entity WHERE key IN {keys} AND removed = 0 AND name IS NOT NULL"
+    "A query for the entities that are present, `keys` being a condition on the keys that stand for a row `e`."
+    spoken_of = f"FROM mention WHERE entity {keys}"
+    named = f"FROM entity WHERE key {keys} AND removed = 0 AND name IS NOT NULL"
     return f"""
 SELECT e.key, coalesce(e.name, (SELECT name {named} ORDER BY key LIMIT 1),
                        (SELECT surface {spoken_of} AND removed = 0
@@ -556,12 +561,13 @@ SELECT e.key, coalesce(e.name, (SELECT name {named} ORDER BY key LIMIT 1),
                 (SELECT type {spoken_of} GROUP BY type ORDER BY sum(removed = 0) DESC, type LIMIT 1), '')
 FROM entity e WHERE e.removed = 0 AND {which} AND (
     EXISTS (SELECT 1 {named}) OR EXISTS (SELECT 1 {spoken_of} AND removed = 0)
-    OR EXISTS (SELECT 1 FROM evidence WHERE head IN {keys} AND removed = 0)
-    OR EXISTS (SELECT 1 FROM evidence WHERE tail IN {keys} AND removed = 0))"""
+    OR EXISTS (SELECT 1 FROM evidence WHERE head {keys} AND removed = 0)
+    OR EXISTS (SELECT 1 FROM evidence WHERE tail {keys} AND removed = 0))"""
 
+# %% ../nbs/10_graph.ipynb #b5770ef8
 # An entity that was merged with no other is all of itself; what was merged is looked up.
-_ALONE = _entities("(e.key)", "e.key NOT IN (SELECT key FROM same)")
-_MERGED = _entities("(SELECT key FROM same WHERE root = e.key)", "e.key IN (SELECT root FROM same)")
+_ALONE = _entities("= e.key", "e.key NOT IN (SELECT key FROM same)")
+_MERGED = _entities("IN (SELECT key FROM same WHERE root = e.key)", "e.key IN (SELECT root FROM same)")
 
 def _root(key: str) -> str:
     "SQL for the key that stands for this one since they were merged: itself, unless that has happened."
@@ -572,6 +578,7 @@ def _alike(parameter: str) -> str:
     return (f"(SELECT :{parameter} UNION ALL SELECT b.key FROM same a JOIN same b USING (root) "
             f"WHERE a.key = :{parameter})")
 
+# %% ../nbs/10_graph.ipynb #5261bcf6
 @patch
 def entities(self: KnowledgeGraph) -> list[Entity]:
     "All entities, in order of key."
@@ -607,7 +614,7 @@ def belief(self: KnowledgeGraph, head: str, relation: str, tail: str) -> float:
     "Belief in one fact, from 0 to 1; 0 where nothing speaks of it."
     return belief_from(self.evidence(head, relation, tail))
 
-# %% ../nbs/10_graph.ipynb #5d77a6ef
+# %% ../nbs/10_graph.ipynb #2172c210
 _FACT = f"{_root('head')}, relation, {_root('tail')}, {_EVIDENCE} FROM evidence WHERE removed = 0"
 
 def _belief_of_rows(rows: list[tuple]) -> float:
@@ -623,6 +630,7 @@ def _to_facts(rows: list[tuple]) -> Iterator[Fact]:
     for triple, group in groupby(rows, key=lambda row: row[:3]):
         yield Fact(*triple, _belief_of_rows(list(group)))
 
+# %% ../nbs/10_graph.ipynb #e39e7db9
 @patch
 def facts(self: KnowledgeGraph) -> Iterator[Fact]:
     "Every fact with its belief, in order of head, relation, tail."
@@ -668,7 +676,7 @@ def aliases(self: KnowledgeGraph) -> dict[str, list[str]]:
         found[name].append(key)
     return dict(found)
 
-# %% ../nbs/10_graph.ipynb #13d8697f
+# %% ../nbs/10_graph.ipynb #6e7416d7
 @dataclass(frozen=True)
 class StoredMention:
     "A mention as the graph keeps it, with who found it and in which revision."
@@ -689,8 +697,8 @@ def mentions(self: KnowledgeGraph, document: str | None = None, entity: str | No
     conditions = {"document": "document = :document", "entity": f"entity IN {_alike('entity')}"}
     asked = {name: value for name, value in (("document", document), ("entity", entity)) if value is not None}
     rows = self._rows(f"""
-        SELECT document, start, "end", surface, type, {_root('entity')}, extractor, max(confidence), polarity, min(added)
-        FROM mention WHERE {' AND '.join(['removed = 0', *map(conditions.get, asked)])}
+        SELECT document, start, "end", surface, type, {_root('entity')}, extractor, max(confidence), polarity,
+               min(added) FROM mention WHERE {' AND '.join(['removed = 0', *map(conditions.get, asked)])}
         GROUP BY 1, 2, 3, 5, 6, 7, 9 ORDER BY 1, 2, 3, 7, 5, 6, 9""", asked)
     return [StoredMention(*row) for row in rows]
 
@@ -771,14 +779,16 @@ def forget_answers(self: KnowledgeGraph) -> None:
         for table in ("mention", "evidence"):
             self._remove(table, "extractor = 'answer'")
 
-# %% ../nbs/10_graph.ipynb #c092893d
+# %% ../nbs/10_graph.ipynb #37a7a557
 @patch
 def dictionary(self: KnowledgeGraph) -> list[DictionaryEntry]:
     "The entities that an external dictionary gave, with all their names, the main one first."
     rows = self._rows(f"SELECT DISTINCT {_root('e.key')}, alias.name, alias.normalised FROM entity e "
                       f"JOIN alias ON alias.entity = e.key WHERE e.removed = 0 AND e.name IS NOT NULL ORDER BY 1, 2")
-    names = {key: {normalised: name for _, name, normalised in group} for key, group in groupby(rows, lambda row: row[0])}
-    return [DictionaryEntry(entity.key, entity.type, tuple({normalise(entity.name): entity.name, **names[entity.key]}.values()))
+    names = {key: {normalised: name for _, name, normalised in group}
+             for key, group in groupby(rows, lambda row: row[0])}
+    return [DictionaryEntry(entity.key, entity.type,
+                            tuple({normalise(entity.name): entity.name, **names[entity.key]}.values()))
             for entity in self.entities() if entity.key in names]
 
 # %% ../nbs/10_graph.ipynb #7ab6b303
@@ -807,7 +817,7 @@ def roots(merges: Iterable[tuple[str, str]]) -> dict[str, str]:
         first.setdefault(top(key), key)
     return {key: first[top(key)] for key in above}
 
-# %% ../nbs/10_graph.ipynb #4060f73b
+# %% ../nbs/10_graph.ipynb #78768c7f
 @dataclass(frozen=True)
 class Merge:
     "A decision that two keys are one entity, made in a revision."
@@ -841,6 +851,7 @@ def unmerge(self: KnowledgeGraph, kept: str, gone: str) -> bool:
         self._remove("merge", "kept = ? AND gone = ?", kept, gone)
         return self._db.total_changes > before and self._regroup(kept, gone)
 
+# %% ../nbs/10_graph.ipynb #2355564b
 @patch
 def merges(self: KnowledgeGraph) -> list[Merge]:
     "The merges that hold now, in order of their revision."
@@ -858,18 +869,19 @@ def _regroup(self: KnowledgeGraph, *keys: str) -> bool:
     self._db.executemany("INSERT INTO same VALUES(?, ?)", roots(merges).items())
     return True
 
-# %% ../nbs/10_graph.ipynb #f4991036
+# %% ../nbs/10_graph.ipynb #a0d82db2
 @dataclass(frozen=True)
 class Inferred:
     """A fact that follows from others by a rule of the schema, and that nothing states.
 
-    `rule` is `"inverse"`, `"symmetric"` or `"transitive"`; `premises` are the stated facts that it rests on. Their evidence is its
-    evidence, and its belief is the product of their beliefs.
+    `rule` is `"inverse"`, `"symmetric"` or `"transitive"`; `premises` are the stated facts that it rests on. Their
+    evidence is its evidence, and its belief is the product of their beliefs.
     """
     fact: Fact
     rule: str
     premises: tuple[Fact, ...]
 
+# %% ../nbs/10_graph.ipynb #c4d14966
 def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[Fact]],
             forward: bool = True) -> Iterator[tuple[float, str, tuple[Fact, ...]]]:
     "Where facts of a relation lead, one or (if it is transitive) several in a row; each end by the likeliest way."
@@ -889,6 +901,7 @@ def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[
                 if fact.belief and fact.relation == name and here == key and there not in reached:
                     heapq.heappush(waiting, (belief * fact.belief, next(number), there, (*chain, fact)))
 
+# %% ../nbs/10_graph.ipynb #6b632dc6
 def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forward: bool = True) -> Iterator[Inferred]:
     "What is inferred with this entity as the head (or, backward, as the tail); circles that lead back to it too."
     stated = {(fact.head, fact.relation, fact.tail) for fact in near(key) if fact.belief}
@@ -900,6 +913,7 @@ def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forwa
                 rule = "transitive" if len(chain) > 1 else "symmetric" if rules.symmetric else "inverse"
                 yield Inferred(Fact(*triple, belief), rule, chain if forward else chain[::-1])
 
+# %% ../nbs/10_graph.ipynb #1abff0fb
 @patch
 def _near(self: KnowledgeGraph, key: str | None) -> Callable[[str], list[Fact]]:
     "What gives the facts around an entity: the store, one at a time; or, when all are wanted, all of them at once."
@@ -915,7 +929,8 @@ def _near(self: KnowledgeGraph, key: str | None) -> Callable[[str], list[Fact]]:
 def inferred(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     """Facts that follow from the stated ones by the rules of the schema, in order; of one entity, if a key is given.
 
-    Not good for a transitive relation with long chains in a large graph: without a key, every pair on a chain is listed.
+    Not good for a transitive relation with long chains in a large graph: without a key, every pair on a chain is
+    listed.
     """
     return [conclusion for conclusion in self._concluded(key) if conclusion.fact.head != conclusion.fact.tail]
 
@@ -930,7 +945,7 @@ def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     unique = {(each.fact.head, each.fact.relation, each.fact.tail): each for each in found}
     return [unique[triple] for triple in sorted(unique)]
 
-# %% ../nbs/10_graph.ipynb #8b9ff921
+# %% ../nbs/10_graph.ipynb #6aedae81
 @dataclass(frozen=True)
 class Contradiction:
     "Stated facts that cannot all hold, in order, and what each of them rests on; `kind` as `contradictions` says."
@@ -960,6 +975,7 @@ def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
         if rules(relation).functional and len(found) > 1:
             yield "functional", set().union(*(held[head, relation, tail] for tail in found))
 
+# %% ../nbs/10_graph.ipynb #f1938a94
 def contradictions(kg: KnowledgeGraph, min_belief: float = 0.0) -> list[Contradiction]:
     """Where the facts of a graph break the rules of its schema, conclusions from facts included.
 
@@ -967,18 +983,20 @@ def contradictions(kg: KnowledgeGraph, min_belief: float = 0.0) -> list[Contradi
         kg: the graph; all of it is looked through.
         min_belief: contradictions with a fact that is believed less are left out.
     Returns:
-        One for each set of facts, in order of kind (`"cycle"`, `"disjoint"`, `"functional"`, `"signature"`) and of facts.
+        One for each set of facts, in order of kind (`"cycle"`, `"disjoint"`, `"functional"`, `"signature"`) and facts.
     """
-    sets = {(kind, tuple(sorted(facts, key=lambda fact: (fact.head, fact.relation, fact.tail))))
-            for kind, facts in _broken_rules(kg) if all(fact.belief >= min_belief for fact in facts)}
-    return [Contradiction(kind, facts, tuple(tuple(kg.evidence(fact.head, fact.relation, fact.tail)) for fact in facts))
-            for kind, facts in sorted(sets, key=lambda each: (each[0], [(f.head, f.relation, f.tail) for f in each[1]]))]
+    found = {(kind, tuple(sorted((fact.head, fact.relation, fact.tail, fact.belief) for fact in facts)))
+             for kind, facts in _broken_rules(kg) if all(fact.belief >= min_belief for fact in facts)}
+    return [Contradiction(kind, tuple(Fact(*fact) for fact in facts),
+                          tuple(tuple(kg.evidence(*fact[:3])) for fact in facts)) for kind, facts in sorted(found)]
 
-# %% ../nbs/10_graph.ipynb #9a3238d6
+# %% ../nbs/10_graph.ipynb #09280ccd
 _SHOWN = {
-    ("entity", "entities"): f"SELECT type FROM (SELECT 1, 2, '' AS type WHERE 0 UNION ALL {_ALONE} UNION ALL {_MERGED})",
+    ("entity", "entities"): f"SELECT type FROM (SELECT 1, 2, '' AS type WHERE 0 UNION ALL {_ALONE} "
+                            f"UNION ALL {_MERGED})",
     ("fact", "facts"): "SELECT relation FROM "
-                       f"(SELECT DISTINCT relation, {_root('head')}, {_root('tail')} FROM evidence WHERE removed = 0)",
+                       f"(SELECT DISTINCT relation, {_root('head')}, {_root('tail')} "
+                       f"FROM evidence WHERE removed = 0)",
     ("mention", "mentions"): "SELECT extractor FROM mention WHERE removed = 0",
     ("document", "documents"): "SELECT 'read' FROM document WHERE removed = 0"}
 

@@ -254,7 +254,7 @@ def test_hidden_words_reach_the_encoder_as_mask(prior):
     mask, seen = processor.encoder.tokenizer.mask_token_id, []
     def spy(module, args, given):
         seen.append(given["input_ids"].clone())
-    hook = processor.encoder.model.register_forward_pre_hook(spy, with_kwargs=True)
+    hook = processor.encoder.model.embeddings.register_forward_pre_hook(spy, with_kwargs=True)
     try:
         game(all_masks(game.words)[:, :len(game.players)])
     finally:
