@@ -291,7 +291,7 @@ CREATE INDEX same_by_root ON same(root);
 INSERT INTO meta VALUES('format', '{FORMAT}'), ('schema', '{{"types": []}}');
 """
 
-# %% ../nbs/10_graph.ipynb #6c953040
+# %% ../nbs/10_graph.ipynb #ee80c759
 PATIENCE = 60  # seconds that a writer waits for another one to finish
 
 def _tables_in(database: sqlite3.Connection) -> set[str]:
@@ -299,7 +299,7 @@ def _tables_in(database: sqlite3.Connection) -> set[str]:
 
 def _make_tables(database: sqlite3.Connection) -> set[str]:
     "Make the tables, unless another process has been quicker; the tables that are there now."
-    database.execute("BEGIN EXCLUSIVE")
+    database.execute("BEGIN IMMEDIATE")
     for statement in () if _tables_in(database) else filter(str.strip, _TABLES.split(";")):
         database.execute(statement)
     database.execute("COMMIT")
@@ -881,7 +881,7 @@ class Inferred:
     rule: str
     premises: tuple[Fact, ...]
 
-# %% ../nbs/10_graph.ipynb #c4d14966
+# %% ../nbs/10_graph.ipynb #b39f6004
 def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[Fact]],
             forward: bool = True) -> Iterator[tuple[float, str, tuple[Fact, ...]]]:
     "Where facts of a relation lead, one or (if it is transitive) several in a row; each end by the likeliest way."
@@ -893,7 +893,7 @@ def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[
         if chain:
             reached.add(key)
             yield -belief, key, chain
-        if chain and (key == start or not rules.transitive):
+        if chain and not rules.transitive:
             continue
         for fact in near(key):
             ends = (fact.head, fact.tail) if forward else (fact.tail, fact.head)

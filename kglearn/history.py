@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Revision', 'revisions', 'Past', 'at', 'Changes', 'Diff', 'diff', 'traces', 'purge']
 
-# %% ../nbs/11_history.ipynb #3ebff4a0
+# %% ../nbs/11_history.ipynb #e4a8ef55
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .data import BadInput
-from .graph import KnowledgeGraph, _alike, roots
+from .graph import KnowledgeGraph, roots
 
 # %% ../nbs/11_history.ipynb #2f45312c
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Diff:
     def __repr__(self) -> str:
         return f"Diff({'; '.join('{}: {} new, {} gone, {} changed'.format(*counts) for counts in self._counts())})"
 
-# %% ../nbs/11_history.ipynb #d3534b36
+# %% ../nbs/11_history.ipynb #5daab9ed
 _TOUCHED = {
     "documents": "SELECT id FROM document WHERE {dated}",
     "entities": "SELECT entity FROM mention WHERE entity != '' AND {dated} UNION SELECT key FROM entity WHERE {dated} "
@@ -144,8 +144,6 @@ def diff(kg: KnowledgeGraph, before: int, after: int) -> Diff:
     """
     old, new = at(kg, before), at(kg, after)
     ids, keys = (_touched(kg, what, min(before, after), max(before, after)) for what in ("documents", "entities"))
-    keys = {alike for graph in (old, new) for key in keys
-            for alike, in graph._rows(f"SELECT * FROM {_alike('key')}", {"key": key})}
     documents = [{id: graph.document(id) for id in set(ids) & set(graph.documents())} for graph in (old, new)]
     entities = [{entity.key: entity for key in keys for entity in graph._entity(key)} for graph in (old, new)]
     facts = [{(fact.head, fact.relation, fact.tail): fact for key in keys for fact in graph.neighbors(key)}
