@@ -324,17 +324,13 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
                        f"use the version that wrote it")
     return database
 
-# %% ../nbs/10_graph.ipynb #b66bf23f
-@contextmanager
-def _clear_about_halves():
+# %% ../nbs/10_graph.ipynb #206c24dc
+def _half_a_character(error: UnicodeEncodeError) -> BadInput:
     "SQLite keeps UTF-8, and half of a surrogate pair is none."
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can "
-                       f"keep: clean the text with .encode('utf-8', 'replace').decode()") from None
+    return BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can "
+                    f"keep: clean the text with .encode('utf-8', 'replace').decode()")
 
-# %% ../nbs/10_graph.ipynb #50df1a43
+# %% ../nbs/10_graph.ipynb #e2d1a0f8
 class KnowledgeGraph:
     """Entities, facts and their evidence in SQLite: a file, or memory when there is no path.
 
@@ -356,8 +352,11 @@ class KnowledgeGraph:
 
     def _rows(self, statement: str, parameters: tuple | dict = ()) -> list[tuple]:
         "What a query gives. Text goes in as a parameter, never into the statement."
-        with self._turn, _clear_about_halves():
-            return self._db.execute(statement, parameters).fetchall()
+        try:
+            with self._turn:
+                return self._db.execute(statement, parameters).fetchall()
+        except UnicodeEncodeError as error:
+            raise _half_a_character(error) from None
 
     def close(self) -> None:
         "Close the file."
@@ -412,7 +411,7 @@ def _step(self: KnowledgeGraph):
     finally:
         self._db.execute("RELEASE step")
 
-# %% ../nbs/10_graph.ipynb #0668a3c1
+# %% ../nbs/10_graph.ipynb #179478c7
 _MARKS = {table: ", ".join("?" * columns) for table, columns in (
     ("document", 6), ("entity", 5), ("alias", 4), ("mention", 12), ("evidence", 11), ("merge", 5))}
 
@@ -421,8 +420,10 @@ def _insert_all(self: KnowledgeGraph, table: str, rows: Iterable[tuple]) -> int:
     "Add rows, with the revision under way as `added`, unless they are there; how many were new."
     with self._turn, nullcontext() if self._db.in_transaction else self.transaction(table):
         before, last = self._db.total_changes, (self._revision,) if table == "alias" else (self._revision, 0)
-        with _clear_about_halves():
+        try:
             self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES({_MARKS[table]})", (row + last for row in rows))
+        except UnicodeEncodeError as error:
+            raise _half_a_character(error) from None
         return self._db.total_changes - before
 
 @patch
