@@ -52,7 +52,7 @@ class Figure:
         value, target = round(self.value, 3), round(self.target, 3)
         return value <= target if self.smaller_is_better else value >= target
 
-# %% ../nbs/73_bench.ipynb #4a404ff6
+# %% ../nbs/73_bench.ipynb #8d982723
 _PROJECT = ASSETS.parents[1]
 
 def data_folder(*needed: str) -> Path:
@@ -81,6 +81,7 @@ def benchmarks(folder: Path | str | None = None) -> dict[str, Path]:
         raise BadInput(f"{folder}: no benchmarks here: they come with the repository, so clone it and install with 'pip install -e .'")
     return {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
 
+# %% ../nbs/73_bench.ipynb #b5ee312d
 def run_benchmark(name: str, data: Path | str = "", seeds: int = 3, folder: Path | str | None = None, say: Callable[[str], None] = lambda line: None) -> dict:
     """Run the cells of a benchmark and collect its figures.
 
@@ -110,7 +111,7 @@ def run_benchmark(name: str, data: Path | str = "", seeds: int = 3, folder: Path
     return {"name": name, "command": f"kglearn bench {name}", "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
             "date": date.today().isoformat(), "figures": [asdict(figure) | {"reached": figure.reached} for figure in namespace["figures"]]}
 
-# %% ../nbs/73_bench.ipynb #5527e5cc
+# %% ../nbs/73_bench.ipynb #fe8abd45
 def recorded_results(folder: Path | str | None = None) -> list[dict]:
     "Results that have been kept, in order of name; those of the repository if no folder is given, and none where there is none."
     folder = Path(folder) if folder else _PROJECT / "docs" / "benchmarks"
@@ -118,10 +119,14 @@ def recorded_results(folder: Path | str | None = None) -> list[dict]:
 
 def figures_table(results: Iterable[dict]) -> Table:
     "One row a figure: what was measured, beside target, peer and control; ✓ where the target was reached, ✗ where not."
-    rows = [(figure["on"], figure["metric"], f"{figure['value']:.3f} ± {figure['spread']:.3f}", f"{figure['target']:g} {'✓' if figure['reached'] else '✗'}",
+    rows = [(figure["on"], figure["metric"], _with_spread(figure), f"{figure['target']:g} {'✓' if figure['reached'] else '✗'}",
              _beside(figure["peer_value"], figure["peer"]), _beside(figure["control_value"], figure["control"]), result["command"])
             for result in results for figure in result["figures"]]
     return Table(("on", "metric", "value", "target", "peer", "control", "command"), tuple(rows))
+
+def _with_spread(figure: dict) -> str:
+    "The value and its spread; of one seed nobody knows the spread."
+    return f"{figure['value']:.3f}" + ("" if len(figure["seeds"]) == 1 else f" ± {figure['spread']:.3f}")
 
 def _beside(value: float | None, name: str) -> str:
     return "" if value is None else f"{value:.3g} ({name})" if name else f"{value:.3g}"

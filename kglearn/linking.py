@@ -17,10 +17,15 @@ from fastcore.basics import patch
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
 from .text import Encoder, abbreviations, normalise
 
-# %% ../nbs/13_linking.ipynb #0c4401cf
+# %% ../nbs/13_linking.ipynb #d30c3aa6
 def long_forms(text: str) -> dict[str, str]:
     "What the abbreviations stand for that a text explains, both normalised."
     return {normalise(short): normalise(long) for short, long in abbreviations(text).items()}
+
+def _names_in(document: Document, mentions: Iterable[Mention]) -> list[str]:
+    "The normalised name of each mention; an abbreviation that the document explains as its long form."
+    expanded = long_forms(document.text)
+    return [expanded.get(name := normalise(document.surface(mention)), name) for mention in mentions]
 
 def names_of(entries: Iterable[DictionaryEntry]) -> dict[str, DictionaryEntry]:
     "Entries by normalised name. A name that two entries bear goes to the first."
@@ -30,7 +35,7 @@ def names_of(entries: Iterable[DictionaryEntry]) -> dict[str, DictionaryEntry]:
             names.setdefault(normalise(name), entry)
     return names
 
-# %% ../nbs/13_linking.ipynb #986fce4b
+# %% ../nbs/13_linking.ipynb #c45d5752
 def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, DictionaryEntry]) -> list[Mention]:
     """Give each mention its entity's key, a pure function of the mention in its document.
 
@@ -41,14 +46,13 @@ def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, Di
     Args:
         names: dictionary entries by normalised name, as `names_of` gives them.
     """
-    expanded = long_forms(document.text)
+    mentions = list(mentions)
 
-    def key(mention: Mention) -> str:
-        name = normalise(document.surface(mention))
-        name = expanded.get(name, name)
+    def key(mention: Mention, name: str) -> str:
         entry = names.get(name)
         return entry.id if entry and (entry.type in ("", mention.type) or mention.type == "term") else f"{mention.type}:{name}"
-    return [mention if mention.entity else replace(mention, entity=key(mention)) for mention in mentions]
+    return [mention if mention.entity else replace(mention, entity=key(mention, name))
+            for mention, name in zip(mentions, _names_in(document, mentions))]
 
 # %% ../nbs/13_linking.ipynb #40d723b7
 class NameIndex:
@@ -98,7 +102,7 @@ def _embed(encoder: Encoder, names: Sequence[str], progress: str = "") -> np.nda
         vectors[readable] = encoder.embed([names[i] for i in readable], progress).numpy()
     return vectors
 
-# %% ../nbs/13_linking.ipynb #7e4a4d01
+# %% ../nbs/13_linking.ipynb #5a60555a
 EXACT = 2.0  # no likeness reaches it
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Candidates(tuple):
     def _repr_html_(self) -> str:
         return Table(("name", "type", "likeness", "entity"), tuple((c.name, c.type, c.score, c.entity) for c in self))._repr_html_()
 
-
+# %% ../nbs/13_linking.ipynb #c2046105
 class Linker:
     """Links mentions to a dictionary: exact first, then by likeness down to a threshold, else to a new entity.
 
@@ -158,7 +162,7 @@ class Linker:
                 best.setdefault(entry.id, Candidate(entry.id, name, entry.type, score))
         return Candidates(list(best.values())[:k])
 
-# %% ../nbs/13_linking.ipynb #c19324f9
+# %% ../nbs/13_linking.ipynb #f07e6884
 @patch
 def link(self: Linker, document: Document, mentions: Iterable[Mention]) -> list[Mention]:
     """Give each mention its entity: exact, else the likest entity of its type from the threshold on, else a new one.
@@ -166,23 +170,27 @@ def link(self: Linker, document: Document, mentions: Iterable[Mention]) -> list[
     A pure function of the mention, its document, the dictionary and the threshold.
     """
     mentions = list(mentions)
-    linked = link(document, mentions, self.names)
-    return [replace(exact, entity=found[0].entity) if found and found[0].score >= self.threshold else exact
-            for exact, found in zip(linked, self._likest(document, mentions, linked))]
+    return self.refine(document, mentions, link(document, mentions, self.names))
 
 @patch
-def _likest(self: Linker, document: Document, mentions: Sequence[Mention], linked: Sequence[Mention]) -> list[Candidates]:
-    "The likest entity of each mention that exact linking has left open; none for the others."
-    likest = [Candidates() for _ in linked]
-    if self.threshold <= 1 and self.names:
-        expanded = long_forms(document.text)
-        left_open = [i for i, (given, exact) in enumerate(zip(mentions, linked)) if not given.entity and exact.entity not in self.entities]
-        names = [expanded.get(name := normalise(document.surface(linked[i])), name) for i in left_open]
-        for i, found in zip(left_open, self._candidates(names, [linked[i].type for i in left_open], 1)):
-            likest[i] = found
+def refine(self: Linker, document: Document, mentions: Sequence[Mention], exact: Sequence[Mention]) -> list[Mention]:
+    "Mentions as exact names have linked them, those that they have left open linked by likeness from the threshold on."
+    if self.threshold > 1:
+        return list(exact)
+    return [replace(mention, entity=found[0].entity) if found and found[0].score >= self.threshold else mention
+            for mention, found in zip(exact, self._likest(document, mentions, exact))]
+
+@patch
+def _likest(self: Linker, document: Document, mentions: Sequence[Mention], exact: Sequence[Mention]) -> list[Candidates]:
+    "The likest entity of each mention that exact names have left open; none for the others."
+    likest = [Candidates() for _ in exact]
+    left_open = [i for i, (given, found) in enumerate(zip(mentions, exact)) if not given.entity and found.entity not in self.entities]
+    asked = [exact[i] for i in left_open]
+    for i, found in zip(left_open, self._candidates(_names_in(document, asked), [mention.type for mention in asked], 1)):
+        likest[i] = found
     return likest
 
-# %% ../nbs/13_linking.ipynb #ff9f22cf
+# %% ../nbs/13_linking.ipynb #6620f9df
 def link_accuracy(linker: Linker, documents: Iterable[Document]) -> float:
     """Share of labelled mentions that are linked rightly, from 0 to 1; nan if there is none.
 
@@ -190,12 +198,19 @@ def link_accuracy(linker: Linker, documents: Iterable[Document]) -> float:
     """
     right = []
     for document in documents:
-        gold = [mention for mention in document.mentions or () if mention.entity]
-        found = linker.link(document, [replace(mention, entity="") for mention in gold])
-        right += [f.entity == g.entity if g.entity in linker.entities else f.entity not in linker.entities for f, g in zip(found, gold)]
+        gold, bare = _gold_and_bare(document)
+        right += [_is_right(linker, found, mention) for found, mention in zip(linker.link(document, bare), gold)]
     return float(np.mean(right)) if right else float("nan")
 
-# %% ../nbs/13_linking.ipynb #0e7e9436
+def _gold_and_bare(document: Document) -> tuple[list[Mention], list[Mention]]:
+    "Its mentions with a gold entity, and the same without it."
+    gold = [mention for mention in document.mentions or () if mention.entity]
+    return gold, [replace(mention, entity="") for mention in gold]
+
+def _is_right(linker: Linker, found: Mention, gold: Mention) -> bool:
+    return found.entity == gold.entity if gold.entity in linker.entities else found.entity not in linker.entities
+
+# %% ../nbs/13_linking.ipynb #bf6f8836
 @patch
 def fit_threshold(self: Linker, documents: Iterable[Document]) -> float:
     """Choose the threshold that links most labelled mentions rightly, and keep it; the highest of those that do equally well.
@@ -205,10 +220,19 @@ def fit_threshold(self: Linker, documents: Iterable[Document]) -> float:
     Raises:
         BadInput: there is no mention with a gold entity.
     """
-    documents = list(documents)
-    grid = [EXACT, *np.linspace(1, 0.3, 15).round(2).tolist()]
-    scores = [link_accuracy(self.at(threshold), documents) for threshold in grid]
-    if np.isnan(scores).all():
+    judged = [case for document in documents for case in self._judged(document)]
+    if not judged:
         raise BadInput("no mention with an entity to choose a threshold on: give documents whose mentions carry entities")
-    self.threshold = grid[int(np.argmax(scores))]
+    scores, exact, refined = map(np.array, zip(*judged))
+    grid = [EXACT, *np.linspace(1, 0.3, 15).round(2).tolist()]
+    self.threshold = max(grid, key=lambda threshold: np.where(scores >= threshold, refined, exact).mean())
     return self.threshold
+
+@patch
+def _judged(self: Linker, document: Document) -> list[tuple[float, bool, bool]]:
+    "For each labelled mention the likeness of its likest entity, whether it is right without that, and whether with it."
+    gold, bare = _gold_and_bare(document)
+    exact = link(document, bare, self.names)
+    return [(found[0].score if found else -np.inf, _is_right(self, mention, label),
+             bool(found) and _is_right(self, replace(mention, entity=found[0].entity), label))
+            for mention, label, found in zip(exact, gold, self._likest(document, bare, exact))]

@@ -47,7 +47,7 @@ def candidate_spans(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple
     return [(first, last) for first in range(len(pieces)) if edge[first]
             for last in range(first, min(first + MAX_WORDS, len(pieces))) if edge[last]]
 
-# %% ../nbs/15_reader.ipynb #467b0a93
+# %% ../nbs/15_reader.ipynb #9b10580a
 class DictionaryTagger:
     """Finds names of a dictionary in a text: longest first, on word boundaries, compared as `normalise` does.
 
@@ -84,8 +84,6 @@ class DictionaryTagger:
             return Mention(0, 0, entry.type, entry.id)
         entry = self.names.get(name)
         return Mention(0, 0, entry.type) if entry else None
-
-
 
 # %% ../nbs/15_reader.ipynb #99d7637c
 def learn_types(entries: Sequence[DictionaryEntry], labelled: Iterable[Document]) -> list[DictionaryEntry]:
@@ -469,13 +467,13 @@ class Reader:
                 self._commit(document, self._link(document, mentions, report), report)
         return report
 
-# %% ../nbs/15_reader.ipynb #361cce21
+# %% ../nbs/15_reader.ipynb #adb65efa
 @patch
 def _link(self: Reader, document: Document, mentions: Sequence[Mention], report: ReadReport) -> list[Mention]:
     "Give each mention its entity, and count those that exact names would have linked otherwise."
-    linked = self.linker.link(document, mentions)
-    if self.linker.threshold <= 1:
-        report.by_likeness += sum(found != exact for found, exact in zip(linked, link(document, mentions, self.linker.names)))
+    exact = link(document, mentions, self.linker.names)
+    linked = self.linker.refine(document, mentions, exact)
+    report.by_likeness += sum(found != before for found, before in zip(linked, exact))
     return linked
 
 @patch
@@ -485,9 +483,10 @@ def _commit(self: Reader, document: Document, mentions: list[Mention], report: R
     report.mentions += len(mentions)
     report.in_dictionary += known
     report.new_names += len(mentions) - known
-    stretches, ends = windows(document.text, self.encoder), {end for _, end in sentences(document.text)}
-    report.long_documents += len(stretches) > 1
-    report.cut_sentences += sum(end not in ends for _, end in stretches[:-1])
+    if len(stretches := windows(document.text, self.encoder)) > 1:
+        ends = {end for _, end in sentences(document.text)}
+        report.long_documents += 1
+        report.cut_sentences += sum(end not in ends for _, end in stretches[:-1])
     report.unreadable_script += sum(not self.encoder.readable(document.surface(mention)) for mention in mentions)
     for mention in mentions:
         self.kg.add_mention(document.id, mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence)

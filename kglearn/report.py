@@ -67,13 +67,17 @@ def meaning(arm: str) -> str:
     kind, _, rest = arm.partition(" ")
     return MEANING.get(arm) or (f"another way of letting K in: {rest}" if kind == "fusion" else "the same with another seed" if "seed" in arm else "")
 
-# %% ../nbs/62_report.ipynb #5a154804
+# %% ../nbs/62_report.ipynb #a9a57aab
 def gap_series(cards: Sequence[dict]) -> tuple[dict[str, list[float]], list[str]]:
     "L's gaps after each half-step of each round, as lines, and the ticks under them."
     names = {"knowledge_environment": "K–E", "skill_environment": "S–E", "knowledge_skill": "K–S"}
-    steps = [(f"{number} {step}", card["gaps"][step]) for number, card in enumerate(cards, 1) for step in ("start", "K-step", "S-step")]
+    steps = _gap_steps(cards)
     series = {label: [gap[name] for _, gap in steps] for name, label in names.items()}
     return {label: line for label, line in series.items() if None not in line}, [tick for tick, _ in steps]
+
+def _gap_steps(cards: Sequence[dict]) -> list[tuple[str, dict]]:
+    "The name of each half-step and its gaps, in the order they were taken; a card that was on disk has its keys in that of the alphabet."
+    return [(f"{number} {step}", card["gaps"][step]) for number, card in enumerate(cards, 1) for step in ("start", "K-step", "S-step")]
 
 # %% ../nbs/62_report.ipynb #3976f371
 def knowledge_gap_note(cards: Sequence[dict]) -> str:
@@ -87,16 +91,14 @@ def knowledge_gap_note(cards: Sequence[dict]) -> str:
     return counted + (f" It rose by {rise:.2f}: f was trained on the links of the first period and is frozen, and a name that came later has few links, or none, "
                       f"to be predicted from. A rise says how new the facts are to f, not that K got worse." if rise > 0 else "")
 
-# %% ../nbs/62_report.ipynb #c578e10a
+# %% ../nbs/62_report.ipynb #c8cfe6e2
 def gap_rows(cards: Sequence[dict]) -> list[tuple[str, str, int, int, str, str, str]]:
     "After each half-step: its name, K–E, the facts it is a mean over and those left out, S–E, K–S and their sum L; a dash where K–E has no fact."
     rows = []
-    for number, card in enumerate(cards, 1):
-        for step in ("start", "K-step", "S-step"):  # a card that was on disk has its keys in order of the alphabet
-            gap = card["gaps"][step]
-            nll, rest = gap["knowledge_environment"], (gap["skill_environment"], gap["knowledge_skill"])
-            rows.append((f"{number} {step}", "–" if nll is None else f"{nll:.2f}", gap["facts"], gap["unknown_facts"],
-                         *(f"{value:.2f}" for value in (*rest, (nll or 0) + sum(rest)))))
+    for step, gap in _gap_steps(cards):
+        nll, rest = gap["knowledge_environment"], (gap["skill_environment"], gap["knowledge_skill"])
+        rows.append((step, "–" if nll is None else f"{nll:.2f}", gap["facts"], gap["unknown_facts"],
+                     *(f"{value:.2f}" for value in (*rest, (nll or 0) + sum(rest)))))
     return rows
 
 # %% ../nbs/62_report.ipynb #448347c3
@@ -248,10 +250,9 @@ def _graph_pictures(trial: Trial) -> list[Markup]:
     shown = [(then, titles[0]), (now, titles[1])] if then.edges else [(now, titles[1] + "; none of these facts was known before")]
     return [Markup(figure_svg(plot_graph(graph, title, highlight=set(graph) - known))) for graph, title in shown]
 
-# %% ../nbs/62_report.ipynb #4fc0e510
+# %% ../nbs/62_report.ipynb #e3703857
 MOST_ENTITIES = 30
 
 def surroundings(kg: KnowledgeGraph, key: str) -> "MultiDiGraph":
     "Two facts around an entity if that is at most 30 entities, else one."
-    two = neighborhood(kg, key, hops=2)
-    return two if len(two) <= MOST_ENTITIES else neighborhood(kg, key)
+    return neighborhood(kg, key, hops=2 if len(kg.within(key)) < MOST_ENTITIES else 1)
