@@ -14,10 +14,12 @@ __version__ = "0.1.0"  # as in settings.ini; a test compares the two
 _HOME = {name: module for module, names in {
     "data": "BadInput Document Mention load_clinic read_documents",
     "text": "Encoder",
+    "sources": "read_sources",
     "graph": "Evidence Fact KnowledgeGraph",
     "interchange": "to_networkx to_pandas to_pyg to_rdf",
     "linking": "Linker",
     "reader": "DictionaryTagger Reader",
+    "llm": "LLMRelater LLMTagger",
     "gnn": "GraphEncoder GraphSnapshot snapshot",
     "skill": "SkillConfig SkillModel SkillProcessor",
     "policy": "Decision FeedbackLog Policy",

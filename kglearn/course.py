@@ -318,6 +318,31 @@ def _(paintable):
     expect(paintable([(0, 3), (0, 5)]), [(0, 5)])
     expect(paintable([]), [])
 
+# %% ../nbs/72_course.ipynb #9d8ba8ff
+@exercise("sources.iso_parts")
+def _(iso_parts):
+    "A date from year, month and day, as exact as is known."
+    expect(iso_parts("2024"), "2024")
+    expect(iso_parts("2024", "Mar"), "2024-03")
+    expect(iso_parts("2024", "3", "5"), "2024-03-05")
+    expect(iso_parts("1999", "December", "31"), "1999-12-31")
+
+@exercise("sources.unwrapped")
+def _(unwrapped):
+    "Printed lines as one text, cut words whole again."
+    expect(unwrapped(["Fever in", "adults."]), "Fever in adults.")
+    expect(unwrapped(["within min-", "utes, and"]), "within minutes, and")
+    expect(unwrapped(["the anti-", "IgE antibody"]), "the anti- IgE antibody")
+    expect(unwrapped([]), "")
+
+@exercise("sources.unfolded_length")
+def _(unfolded_length):
+    "How long an entity is when it is unfolded."
+    expect(unfolded_length({"a": ["ha"]}, "a"), 2)
+    expect(unfolded_length({"a": ["ha", "!"], "b": ["a", "a", "so"]}, "b"), 8)
+    levels = {"l0": ["lol"], **{f"l{level}": [f"l{level - 1}"] * 10 for level in range(1, 10)}}
+    expect(unfolded_length({name: levels[name] for name in ("l0", "l1", "l2")}, "l2"), 300)
+
 # %% ../nbs/72_course.ipynb #d1f7e741
 @exercise("graph.noisy_or")
 def _(at_least_one):
@@ -447,7 +472,93 @@ def _(most_confusable):
     expect(most_confusable(names, same_letters), ("goat", "gout"))
     expect(most_confusable({"b": 1, "a": 2, "c": 1}, lambda a, b: 0 if "a" in (a, b) else 9), ("a", "b"))
 
-# %% ../nbs/72_course.ipynb #c8e04cc6
+# %% ../nbs/72_course.ipynb #7954eeed
+@exercise("relations.cue_states")
+def _(cue_states):
+    "Whether the words between two names state a relation."
+    expect(cue_states(" controls her ", "controls"), True)
+    expect(cue_states(" Controls ", "controls"), True)
+    expect(cue_states(" no longer controls her ", "controls"), False)
+    expect(cue_states(" controls what she says is her ", "controls"), False)
+    expect(cue_states(" controls what she says is her ", "controls", 5), True)
+    expect(cue_states(" is another word for ", "controls"), False)
+    expect(cue_states(" was known ", "no"), False)
+
+@exercise("relations.pairs_of_document")
+def _(pairs_of_document):
+    "Every entity of one type with every one of another, once, however often they are mentioned."
+    expect(pairs_of_document([("codeine", "medicine"), ("cough", "symptom"), ("cough", "symptom")], "medicine", "symptom"), {("codeine", "cough")})
+    expect(pairs_of_document([("cough", "symptom"), ("codeine", "medicine")], "medicine", "symptom"), {("codeine", "cough")})
+    expect(len(pairs_of_document([("a", "x"), ("b", "x"), ("c", "y"), ("d", "y"), ("e", "z")], "x", "y")), 4)
+    expect(pairs_of_document([("a", "x"), ("b", "x")], "x", "x"), {("a", "b"), ("b", "a")})
+    expect(pairs_of_document([], "x", "y"), set())
+
+@exercise("relations.fact_f1")
+def _(fact_f1):
+    "F1 of facts, each counted once, head and tail not to be exchanged."
+    gold = [("codeine", "treats", "cough"), ("codeine", "causes", "nausea")]
+    expect(fact_f1(gold, gold), 1.0)
+    expect(fact_f1(gold, gold[:1]), 2 / 3)
+    expect(fact_f1(gold, [("cough", "treats", "codeine")]), 0.0)
+    expect(fact_f1(gold, [gold[0], gold[0]]), 2 / 3)
+    expect(fact_f1(gold, []), 0.0)
+    expect(fact_f1([], []), 0.0)
+
+# %% ../nbs/72_course.ipynb #45f4f842
+@exercise("resolution.pairs_sharing_a_word")
+def _(pairs_sharing_a_word):
+    "Pairs of names with a word in common, words that many have left out."
+    names = ["kidney stone", "stone in kidney", "gout", "kidney disease", "lung disease"]
+    expect(pairs_sharing_a_word(names, 2), {("kidney stone", "stone in kidney"), ("kidney disease", "lung disease")})
+    expect(pairs_sharing_a_word(names, 3), {("kidney stone", "stone in kidney"), ("kidney disease", "lung disease"),
+                                            ("kidney disease", "kidney stone"), ("kidney disease", "stone in kidney")})
+    expect(pairs_sharing_a_word(["b b", "b a"], 2), {("b a", "b b")})
+    expect(pairs_sharing_a_word([], 5), set())
+
+@exercise("resolution.answers_in_a_row")
+def _(answers_in_a_row):
+    "How many right answers in a row bear out a precision."
+    expect(answers_in_a_row(0.9), 8)
+    expect(answers_in_a_row(0.5), 0)
+    expect(answers_in_a_row(0.75), 2)
+    expect(answers_in_a_row(0.94), 15)
+
+@exercise("resolution.wrongly_one")
+def _(wrongly_one):
+    "Pairs that merges make one, and that are two in truth."
+    truth = {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3}
+    expect(wrongly_one([("a", "b")], truth), 0)
+    expect(wrongly_one([("a", "b"), ("c", "d"), ("b", "c")], truth), 4)
+    expect(wrongly_one([("a", "e")], truth), 1)
+    expect(wrongly_one([], truth), 0)
+
+# %% ../nbs/72_course.ipynb #32c408d7
+@exercise("belief.calibration_error")
+def _(calibration_error):
+    "Mean distance of what was said from what came, each bin by its days."
+    expect(calibration_error([(0.2, 10, 2)]), 0.0)
+    expect(calibration_error([(0.5, 20, 7), (0.9, 30, 18)]), (20 * 0.15 + 30 * 0.3) / 50)
+    expect(calibration_error([(0.1, 5, 4), (0.7, 0, 0)]), 0.7)
+    expect(calibration_error([]), 0.0)
+
+@exercise("belief.confidence_of_each")
+def _(confidence_of_each):
+    "The confidence that so many copies need to give this belief between them."
+    expect(confidence_of_each(0.875, 3), 0.5)
+    expect(confidence_of_each(0.6, 1), 0.6)
+    expect(confidence_of_each(0.75, 2), 0.5)
+    expect(confidence_of_each(0.0, 4), 0.0)
+
+@exercise("belief.share_that_holds")
+def _(share_that_holds):
+    "The share of yes, with the answers' own error taken out."
+    expect(share_that_holds(20, 40, 0.05), 0.5)
+    expect(share_that_holds(11, 40, 0.05), 0.25)
+    expect(share_that_holds(3, 10, 0.0), 0.3)
+    expect(share_that_holds(0, 10, 0.1), 0.0)
+    expect(share_that_holds(10, 10, 0.1), 1.0)
+
+# %% ../nbs/72_course.ipynb #fdd4426d
 @exercise("reader.longest_matches")
 def _(longest_matches):
     "Of names that overlap, the leftmost and then the longest."
@@ -468,16 +579,69 @@ def _(strict_f1):
     expect(strict_f1([], []), 0.0)
     expect(strict_f1(gold, []), 0.0)
 
-@exercise("reader.cue_states")
-def _(cue_states):
-    "Whether the words between two names state a relation."
-    expect(cue_states(" controls her ", "controls"), True)
-    expect(cue_states(" Controls ", "controls"), True)
-    expect(cue_states(" no longer controls her ", "controls"), False)
-    expect(cue_states(" controls what she says is her ", "controls"), False)
-    expect(cue_states(" controls what she says is her ", "controls", 5), True)
-    expect(cue_states(" is another word for ", "controls"), False)
-    expect(cue_states(" was known ", "no"), False)
+@exercise("reader.to_read")
+def _(to_read):
+    "Ids of the documents whose text is new or has changed, in order of their last coming."
+    expect(to_read({}, [("a", "x"), ("b", "y")]), ["a", "b"])
+    expect(to_read({"a": "x"}, [("a", "x"), ("b", "y")]), ["b"])
+    expect(to_read({"a": "x"}, [("a", "z")]), ["a"])
+    expect(to_read({}, [("a", "x"), ("b", "y"), ("a", "z")]), ["b", "a"])
+    expect(to_read({"a": "x"}, [("a", "z"), ("a", "x")]), [])
+    expect(to_read({"a": "x"}, []), [])
+
+# %% ../nbs/72_course.ipynb #e962a1e5
+@exercise("llm.invented")
+def _(invented):
+    "Quotes that stand nowhere in the text."
+    expect(invented("Metformin lowers blood sugar.", ["Metformin", "insulin"]), ["insulin"])
+    expect(invented("two pills", ["fever", "ill", "cough", "fever"]), ["fever", "cough"])
+    expect(invented("A cold room.", ["cold", "Cold", "cold room"]), ["Cold"])
+    expect(invented("", []), [])
+
+@exercise("llm.price")
+def _(price):
+    "What it costs to send all documents to a model."
+    expect(price(4_000_000, 4000, 0, 2.0), 2.0)
+    expect(price(4_000_000, 4000, 400, 2.0), 2.2)
+    expect(price(4001, 4000, 1000, 4.0), 6001e-6)
+    expect(price(0, 4000, 400, 2.0), 0.0)
+
+@exercise("llm.pauses")
+def _(pauses):
+    "How long to wait before each further try."
+    expect(pauses(4, 1.0, 60.0), [1.0, 2.0, 4.0])
+    expect(pauses(5, 10.0, 30.0), [10.0, 20.0, 30.0, 30.0])
+    expect(pauses(1, 1.0, 60.0), [])
+    expect(pauses(3, 5.0, 2.0), [2.0, 2.0])
+
+# %% ../nbs/72_course.ipynb #f5905a00
+@exercise("terms.longer_phrases")
+def _(longer_phrases):
+    "Which phrases contain another, by whole words."
+    phrases = ["rye sourdough starter", "sourdough starter", "starter", "art", "sourdough"]
+    expect(longer_phrases("sourdough", phrases), ["rye sourdough starter", "sourdough starter"])
+    expect(longer_phrases("art", phrases), [])
+    expect(longer_phrases("sourdough starter", phrases), ["rye sourdough starter"])
+    expect(longer_phrases("rye starter", phrases), [])
+    expect(longer_phrases("starter", []), [])
+
+@exercise("terms.such_as")
+def _(such_as):
+    "Things and their kind, from one sentence with 'such as'."
+    expect(such_as("NSAIDS such as IBUPROFEN help."), [("NSAIDS", "IBUPROFEN")])
+    expect(such_as("Give ANTIBIOTICS, such as AMOXICILLIN, DOXYCYCLINE and PENICILLIN."),
+           [("ANTIBIOTICS", "AMOXICILLIN"), ("ANTIBIOTICS", "DOXYCYCLINE"), ("ANTIBIOTICS", "PENICILLIN")])
+    expect(such_as("TESTS such as MRI in PAIN"), [("TESTS", "MRI")])
+    expect(such_as("GOUT is such a PAIN."), [])
+
+@exercise("terms.pointwise")
+def _(pointwise):
+    "Pointwise mutual information, in bits."
+    expect(pointwise(2, 2, 2, 4), 1.0)
+    expect(pointwise(2, 20, 10, 100), 0.0)
+    expect(pointwise(1, 20, 10, 100), -1.0)
+    expect(pointwise(8, 20, 10, 100), 2.0)
+    expect(pointwise(0, 20, 10, 100), float("-inf"))
 
 # %% ../nbs/72_course.ipynb #5efde4de
 @exercise("gnn.averaging_matrix")

@@ -7,14 +7,14 @@ __all__ = ['ASSETS', 'CLINIC_PARTS', 'BadInput', 'Mention', 'Relation', 'Documen
            'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'read_dictionary', 'clinic_lexicon', 'read_jsonl',
            'write_jsonl', 'read_pubtator', 'read_documents']
 
-# %% ../nbs/01_data.ipynb #8da1e183
+# %% ../nbs/01_data.ipynb #299ccbf3
 import gzip
 import html
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -49,11 +49,13 @@ class Relation:
     relation: str
     tail: str
 
-# %% ../nbs/01_data.ipynb #011961d3
+# %% ../nbs/01_data.ipynb #c9d7ee16
 @dataclass(frozen=True)
 class Document:
     """A text with its identity, and gold labels where somebody has made them.
 
+    `source` says what kind of text it is, in a word or two (`"clinic letter"`, `"guideline"`), not in which file it
+    stood; `date` is as exact as is known (`"2023"`, `"2023-04-05"`). Either may be empty.
     `mentions` and `relations` are `None` for an unlabelled document: an empty tuple means
     "a person looked, and there is nothing here", which is not the same.
     """
@@ -372,7 +374,7 @@ def read_pubtator(path: Path | str) -> Iterator[Document | BadInput]:
 
 _PUBTATOR_TEXT = re.compile(r"([^\t|]+)\|([ta])\|(.*)")
 
-# %% ../nbs/01_data.ipynb #20db3f66
+# %% ../nbs/01_data.ipynb #35f5ea08
 def _pubtator_block(path: Path, block: list[tuple[int, str]]) -> Document | BadInput:
     "One document, or the `BadInput` that names its first broken line."
     texts, mentions, relations, id = {}, [], [], ""
@@ -385,7 +387,7 @@ def _pubtator_block(path: Path, block: list[tuple[int, str]]) -> Document | BadI
                 _pubtator_annotation(line.split("\t"), id, " ".join(texts.values()), mentions, relations)
         except ValueError as error:
             return BadInput(f"{path}, line {number}: not a PubTator line ({error}): mend it, or read with --skip-bad")
-    return Document(id, " ".join(texts.values()), path.name, "", tuple(mentions), tuple(relations))
+    return Document(id, " ".join(texts.values()), "paper", "", tuple(mentions), tuple(relations))
 
 def _pubtator_annotation(fields: list[str], id: str, text: str, mentions: list, relations: list) -> None:
     if not id or fields[0] != id:
@@ -401,31 +403,33 @@ def _pubtator_annotation(fields: list[str], id: str, text: str, mentions: list, 
         raise ValueError(f"the text at {mention.start}-{mention.end} is not {fields[3]!r}")
     mentions.append(mention)
 
-# %% ../nbs/01_data.ipynb #9b9afb53
-def _read_text(path: Path) -> Iterator[Document]:
+# %% ../nbs/01_data.ipynb #06f28124
+def _read_text(path: Path, name: str) -> Iterator[Document]:
     text = "\n".join(line for _, line in _lines(path))
     if text.strip():
-        yield Document(_plain_name(path), text, path.name)
+        yield Document(name.removesuffix(Path(name).suffix), text)
 
-_READERS = {".txt": _read_text, ".md": _read_text, ".jsonl": read_jsonl, ".pubtator": read_pubtator}
+_READERS = {".txt": _read_text, ".md": _read_text, ".jsonl": lambda path, name: read_jsonl(path),
+            ".pubtator": lambda path, name: read_pubtator(path)}
 
-def _reader_of(path: Path):
-    return _READERS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+def _ending(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
-def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    "Readable files, and for each the name it has below the folder that was given."
+def _files(paths: Iterable[Path], endings: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    "Readable files, and for each its name below the folder that was given, without `.gz`."
     for path in paths:
         if not path.exists():
             raise BadInput(f"{path}: no such file or folder: check the path")
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found = [file for file in inside if file.is_file() and _reader_of(file)
+        found = [file for file in inside if file.is_file() and _ending(file) in endings
                  and (file == path or not any(part.startswith(".") for part in file.relative_to(path).parts))]
         if not found:
-            raise BadInput(f"{path}: nothing to read: needs .txt, .md, .jsonl or .pubtator files (each also as .gz)")
+            raise BadInput(f"{path}: nothing to read: needs files that end in {', '.join(endings)} (each also as .gz)")
         for file in found:
-            yield file, (file.parent / _plain_name(file)).relative_to(path if path.is_dir() else path.parent).as_posix()
+            name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
+            yield file, name[:-3] if name.lower().endswith(".gz") else name
 
-# %% ../nbs/01_data.ipynb #6caacdc0
+# %% ../nbs/01_data.ipynb #c853088d
 def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None = None) -> list[Document]:
     """Read documents from files and folders: `.txt`, `.md`, `.jsonl`, `.pubtator`, each also as `.gz`.
 
@@ -437,16 +441,27 @@ def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput]
     Raises:
         BadInput: a path is missing, a folder holds nothing readable, a file or a line is broken.
     """
+    return _gather(paths, bad, _READERS)
+
+def _gather(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None, readers: Mapping[str, Callable],
+            world_wide: Iterable[str] = ()) -> list[Document]:
+    """What all readable files hold.
+
+    Ids are made unique, save in files with the endings `world_wide`: there the same id means the same document, which is
+    read once, and refused where its text is another one.
+    """
     paths = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     documents: dict[str, Document] = {}
-    for path, name in _files(paths):
-        for document in _read_file(path, name):
-            if not isinstance(document, BadInput):
-                documents[_fresh(document.id, documents)] = document
+    for path, name in _files(paths, readers):
+        for found in _read_file(path, name, readers):
+            if not isinstance(found, BadInput) and _ending(path) in world_wide:
+                found = _once(path, found, documents)
+            if not isinstance(found, BadInput):
+                documents[found.id if _ending(path) in world_wide else _fresh(found.id, documents)] = found
             elif bad is None:
-                raise document
+                raise found
             else:
-                bad.append(document)
+                bad.append(found)
     if not documents:
         broken = f" ({len(bad)} broken)" if bad else ""
         raise BadInput(
@@ -454,15 +469,19 @@ def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput]
         )
     return [replace(document, id=id) for id, document in documents.items()]
 
-# %% ../nbs/01_data.ipynb #8ca8d85f
-def _read_file(path: Path, name: str) -> Iterator[Document | BadInput]:
+# %% ../nbs/01_data.ipynb #18415e92
+def _read_file(path: Path, name: str, readers: Mapping[str, Callable]) -> Iterator[Document | BadInput]:
     "What a file holds; if the file itself is broken, that comes last."
-    reader = _reader_of(path)
     try:
-        for document in reader(path):
-            yield replace(document, id=name) if reader is _read_text else document
+        yield from readers[_ending(path)](path, name)
     except BadInput as error:
         yield error
+
+def _once(path: Path, document: Document, taken: dict[str, Document]) -> Document | BadInput:
+    other = taken.get(document.id)
+    if other is None or other.text == document.text:
+        return document
+    return BadInput(f"{path}: {document.id!r} was read before with another text: take one of them out")
 
 def _fresh(id: str, taken: dict) -> str:
     fresh, count = id, 1

@@ -7,7 +7,7 @@ __all__ = ['to_networkx', 'neighborhood', 'to_pyg', 'to_tables', 'from_tables', 
            'sparql', 'to_kgx', 'from_kgx', 'to_neo4j', 'from_neo4j', 'from_networkx', 'to_graphml', 'from_graphml',
            'Ontology', 'read_ontology', 'add_ontology']
 
-# %% ../nbs/12_interchange.ipynb #78df63cb
+# %% ../nbs/12_interchange.ipynb #58797e17
 import csv
 import hashlib
 import importlib
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 from xml.parsers import expat
 
+from tqdm.auto import tqdm
+
 from .data import BadInput, DictionaryEntry, Document, Relation, Table
 from .graph import Entity, Evidence, KnowledgeGraph
-from .text import normalise
 
 if TYPE_CHECKING:
     from networkx import Graph as NetworkXGraph, MultiDiGraph
@@ -111,7 +112,7 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
         node_type=torch.tensor([type[entity.type] for entity in entities], dtype=torch.long),
         node_keys=node_keys, relation_names=relation_names, type_names=type_names)
 
-# %% ../nbs/12_interchange.ipynb #e5627603
+# %% ../nbs/12_interchange.ipynb #17891d1e
 _COLUMNS = {
     "documents": ("id", "text", "source", "date"),
     "entities": ("key", "name", "type", "origin", "names"),
@@ -124,25 +125,20 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
 
     Returns:
         Tables `documents, entities, mentions, evidence, facts`. An entity's `origin` is `"dictionary"` if somebody
-        stated it with a name, and `"mentions"` if only texts speak of it; `names` are its other dictionary names, as
-        `normalise` writes them. `facts` follow from `evidence`.
-        The past and the schema are not in the tables.
+        stated it with a name, and `"mentions"` if only texts speak of it; `names` are its other dictionary names.
+        `facts` follow from `evidence` and the graph's trust, `evidence` is as it was added.
+        The past, the schema and the trust are not in the tables.
     """
-    names = defaultdict(list)
-    for name, pieces in kg.name_evidence().items():
-        for piece in pieces:
-            if (piece.document, piece.extractor) == ("", "dictionary"):
-                names[piece.entity].append(name)
-    facts = list(kg.facts())
-    rows = {"documents": map(kg.document, kg.documents()), "mentions": kg.mentions(), "facts": facts}
+    names, known = {entry.id: entry.names[1:] for entry in kg.dictionary()}, list(kg.facts_with_evidence())
+    rows = {"documents": map(kg.document, kg.documents()), "mentions": kg.mentions(), "facts": (fact for fact, _ in known)}
     rows = {name: [tuple(getattr(row, column) for column in _COLUMNS[name]) for row in found]
             for name, found in rows.items()}
     rows["entities"] = [
         (entity.key, entity.name, entity.type, "dictionary" if entity.key in names else "mentions",
-         tuple(name for name in names[entity.key] if name != normalise(entity.name))) for entity in kg.entities()]
+         names.get(entity.key, ())) for entity in kg.entities()]
     rows["evidence"] = [
         (fact.head, fact.relation, fact.tail, *(getattr(piece, column) for column in _COLUMNS["evidence"][3:]))
-        for fact in facts for piece in kg.evidence(fact.head, fact.relation, fact.tail)]
+        for fact, pieces in known for piece in pieces]
     return {name: Table(columns, tuple(rows[name])) for name, columns in _COLUMNS.items()}
 
 # %% ../nbs/12_interchange.ipynb #835910ff
@@ -180,7 +176,7 @@ def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
             raise BadInput(f"{place}: {column} should be {wanted} and is {found!r}: {cure}") from None
     return checked
 
-# %% ../nbs/12_interchange.ipynb #1f9b8e27
+# %% ../nbs/12_interchange.ipynb #4b43945b
 def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGraph | None) -> KnowledgeGraph:
     "Put records, each with the place where it was read, into a graph: all of them or none."
     kg = KnowledgeGraph() if kg is None else kg
@@ -189,7 +185,7 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
     mentioned = {row["entity"] for _, row in rows["mentions"]}
 
     def each(table: str, add: Callable[[dict], object]) -> None:
-        for place, row in rows[table]:
+        for place, row in tqdm(rows[table], f"reading {table}", leave=False, delay=2):
             try:
                 add(row)
             except BadInput as error:
@@ -278,7 +274,7 @@ def _name_in(iri: str, kind: str) -> str:
     prefix = f"urn:kglearn:{kind}:"
     return unquote(iri.removeprefix(prefix)) if iri.startswith(prefix) else iri
 
-# %% ../nbs/12_interchange.ipynb #1f577bde
+# %% ../nbs/12_interchange.ipynb #4192060e
 def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     """The graph as RDF: SKOS for names, PROV for evidence, reified statements for facts and for each piece of evidence.
 
@@ -289,8 +285,7 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
         kg: the graph.
         min_belief: facts believed at least this much are stated as plain triples too; the others only described.
     Returns:
-        An rdflib graph, which `from_rdf` reads back with the same `fingerprint`. Alternative labels are written as
-        `to_tables` says.
+        An rdflib graph, which `from_rdf` reads back with the same `fingerprint`.
 
     Source: W3C, RDF 1.1 Semantics, appendix D.1 (reification); PROV-O, 2013; SKOS Reference, 2009.
     Not good for large graphs: a fact becomes some thirty triples, and 50,000 facts take rdflib minutes.
@@ -300,7 +295,7 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
     for prefix, iri in (*_PREFIXES, ("relation", _iri("relation", ""))):
         graph.bind(prefix, iri)
     for table, rows in to_tables(kg).items():
-        for row in rows.rows:
+        for row in tqdm(rows.rows, f"{table} as RDF", leave=False, delay=2):
             record = dict(zip(rows.columns, row))
             node = rdflib.URIRef(_node(table, record))
             graph.addN((node, *pair, graph) for pair in _pairs(table, record))

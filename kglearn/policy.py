@@ -6,7 +6,7 @@
 __all__ = ['NONE', 'behaviour', 'draw', 'Decision', 'decision_id', 'uniform', 'Policy', 'Rewarded', 'FeedbackLog', 'gold_action',
            'SimulatedPerson', 'with_answers']
 
-# %% ../nbs/40_policy.ipynb #6780e17e
+# %% ../nbs/40_policy.ipynb #ec86472d
 import hashlib
 import json
 import sqlite3
@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .data import BadInput, Document
-from .graph import ANSWER_ERROR
+from .graph import ANSWER_ERROR, PATIENCE
+from .history import rewrite
 from .objective import IGNORE
 from .skill import SkillModel, Window, logits_of
 
@@ -132,7 +133,7 @@ class Policy:
         # Six digits are the same on any machine; digits and not places, for a rare action's chance must not become 0.
         return Decision(id, row.document, start, end, self.actions[drawn], float(f"{mu[drawn]:.6g}"), candidates, self.version, self.revision)
 
-# %% ../nbs/40_policy.ipynb #8bde9053
+# %% ../nbs/40_policy.ipynb #1648de14
 _TABLES = """
 CREATE TABLE IF NOT EXISTS decision(id TEXT PRIMARY KEY, document TEXT, fields TEXT);
 CREATE TABLE IF NOT EXISTS reward(decision TEXT PRIMARY KEY, reward INTEGER, source TEXT);
@@ -148,11 +149,13 @@ class Rewarded:
 def _open_log(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a log, made if the file is new; a `BadInput` for anything else."
     try:
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(path or ":memory:", PATIENCE, isolation_level=None, check_same_thread=False)
         tables = {name for name, in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and not {"decision", "reward"} <= tables:
             raise BadInput(f"{path}: another program's database: give another path for the log")
-        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _TABLES)
+        if not tables:  # both tables or none, for another process may be opening the same new file
+            database.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
         return database
     except sqlite3.OperationalError as error:
         raise BadInput(f"{path}: cannot be opened ({error}): check the path, and that no other program holds the file") from error
@@ -163,7 +166,7 @@ def _read_decision(text: str) -> Decision:
     fields = json.loads(text)
     return Decision(**fields | {"candidates": tuple(map(tuple, fields["candidates"]))})
 
-# %% ../nbs/40_policy.ipynb #4ed15e18
+# %% ../nbs/40_policy.ipynb #515ae922
 class FeedbackLog:
     """Decisions and rewards in SQLite: append-only, durable at once. Threads may share a log: they take turns.
 
@@ -173,7 +176,7 @@ class FeedbackLog:
         BadInput: the file cannot be opened, or holds something else.
     """
     def __init__(self, path: Path | str | None = None):
-        self._db, self._turn = _open_log(path), threading.RLock()
+        self.path, self._db, self._turn = path, _open_log(path), threading.RLock()
 
     def _rows(self, statement: str, parameters: tuple = ()) -> list[tuple]:
         "What a statement gives. Text goes in as a parameter, never into the statement."
@@ -226,7 +229,7 @@ class FeedbackLog:
         "How many answers there are."
         return self._rows("SELECT count(*) FROM reward")[0][0]
 
-# %% ../nbs/40_policy.ipynb #d706a2bc
+# %% ../nbs/40_policy.ipynb #38913882
 @patch
 @contextmanager
 def _all_or_nothing(self: FeedbackLog):
@@ -246,6 +249,19 @@ def forget(self: FeedbackLog, document: str) -> int:
     with self._all_or_nothing():
         self._db.execute("DELETE FROM reward WHERE decision IN (SELECT id FROM decision WHERE document = ?)", (document,))
         return self._db.execute("DELETE FROM decision WHERE document = ?", (document,)).rowcount
+
+@patch
+def purge(self: FeedbackLog, document: str) -> int:
+    """Forget a document, and write the file anew so that no byte of its decisions is left in it. How many decisions.
+
+    Raises:
+        BadInput: another program holds the file; then call again.
+    """
+    self._rows("PRAGMA secure_delete = ON")
+    dropped = self.forget(document)
+    with self._turn:
+        rewrite(self._db, self.path)
+    return dropped
 
 # %% ../nbs/40_policy.ipynb #bf118fc3
 def gold_action(document: Document, start: int, end: int) -> str:

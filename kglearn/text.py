@@ -32,9 +32,9 @@ def words(text: str) -> list[tuple[int, int]]:
     """
     return [match.span() for match in _WORD.finditer(text)]
 
-# %% ../nbs/02_text.ipynb #6d1f89a5
+# %% ../nbs/02_text.ipynb #3849ab88
 _ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|Prof|St|approx|Fig|al)\.$", re.I)
-_SENTENCE_END = re.compile(r"[.!?](?:[\"'”’)\]]*)(?=\s+[^a-z\s])|[。！？]|\n+")
+_SENTENCE_END = re.compile(r"[.!?](?:[\"'”’)\]]*)(?=\s+[^a-z\s])|[。！？]+[」』”’）)\]]*|\n+")
 
 def sentences(text: str) -> list[tuple[int, int]]:
     "Offsets `(start, end)` of the sentences of a text, without the white space around them. English rules, and 。！？."
@@ -88,10 +88,11 @@ def abbreviations(text: str) -> dict[str, str]:
                 found[short] = long
     return found
 
-# %% ../nbs/02_text.ipynb #506b733a
+# %% ../nbs/02_text.ipynb #2fafee95
 def _long_form(short: str, before: str) -> str | None:
     "The words at the end of `before` that the short form stands for, if there are some."
-    folded = "".join(low if len(low := letter.lower()) == 1 else letter for letter in before)
+    # A letter's small form may be two letters long, and then the places would no longer agree.
+    folded = before.lower() if before.isascii() else "".join(low if len(low := letter.lower()) == 1 else letter for letter in before)
     letters = [letter for letter in short.lower() if letter.isalnum()]
     starts = [start for start, _ in words(before)][-min(len(letters) + 5, 2 * len(letters)):]
     position = len(before)
@@ -195,7 +196,7 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #075a6bc4
+# %% ../nbs/02_text.ipynb #8e1ebc9b
 class Encoder:
     """A frozen BERT that reads each text once.
 
@@ -205,6 +206,8 @@ class Encoder:
     def __init__(self, tokenizer, model, name: str = ""):
         self.tokenizer, self.model, self.name = tokenizer, model.requires_grad_(False), name
         self._word_vectors: dict[tuple, object] = {}
+        self._sizes: dict[str, int] = {}
+        self._readable: dict[str, bool] = {}
 
     @classmethod
     def load(cls, name: str = "") -> "Encoder":
@@ -236,7 +239,7 @@ def shared_encoder(name: str = "") -> Encoder:
     "The one frozen encoder of that name in this process."
     return Encoder.load(name)
 
-# %% ../nbs/02_text.ipynb #ba01a7f5
+# %% ../nbs/02_text.ipynb #f0280ebc
 @patch
 def pieces(self: Encoder, text: str) -> tuple[list[int], list[int]]:
     "Ids of the word pieces with their two ends, and the word (as `words` counts them) of each; -1 for the ends."
@@ -245,16 +248,17 @@ def pieces(self: Encoder, text: str) -> tuple[list[int], list[int]]:
                            max_length=self.room + 2)
     return coded["input_ids"], [-1 if word is None else word for word in coded.word_ids()]
 
+_KEPT = 50_000  # words, and names, whose pieces are remembered at most
+
 @patch
 def piece_counts(self: Encoder, text: str) -> list[int]:
     "How many pieces each word of a text has."
-    spans = words(text)
-    coded = (
-        self.tokenizer([text[start:end] for start, end in spans], add_special_tokens=False)["input_ids"]
-        if spans
-        else []
-    )
-    return [len(ids) for ids in coded]
+    if len(self._sizes) > _KEPT:
+        self._sizes.clear()
+    cut = [text[start:end] for start, end in words(text)]
+    if new := list(set(cut).difference(self._sizes)):
+        self._sizes |= zip(new, map(len, self.tokenizer(new, add_special_tokens=False)["input_ids"]))
+    return [self._sizes[word] for word in cut]
 
 # %% ../nbs/02_text.ipynb #e1910d5a
 def windows(text: str, encoder: Encoder) -> list[tuple[int, int]]:
@@ -335,12 +339,16 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
     with torch.no_grad():
         return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
-# %% ../nbs/02_text.ipynb #3aca4a1a
+# %% ../nbs/02_text.ipynb #f69c6e7e
 @patch
 def readable(self: Encoder, text: str) -> bool:
     "Whether the vocabulary knows at least half of the text's pieces; strangers would all share one vector."
-    ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
-    return bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
+    if len(self._readable) > _KEPT:
+        self._readable.clear()
+    if text not in self._readable:  # names come again and again
+        ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
+        self._readable[text] = bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
+    return self._readable[text]
 
 # %% ../nbs/02_text.ipynb #fd713715
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['Arm', 'Reading', 'compare', 'Plan', 'clinic_plan', 'plan_for', 'Trial', 'new_names', 'skill_reader', 'permuted',
            'TrialResult']
 
-# %% ../nbs/61_trial.ipynb #c4a825a0
+# %% ../nbs/61_trial.ipynb #439402fc
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,8 @@ from .data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, 
 from .graph import CLINIC_SCHEMA, KnowledgeGraph, Schema, add_gold
 from .gnn import GraphSnapshot
 from .policy import Rewarded, SimulatedPerson, with_answers
-from .reader import PATTERNS, DictionaryTagger, learn_types
+from .reader import DictionaryTagger, learn_types
+from .relations import PATTERNS
 from .skill import (Recipe, SkillModel, SkillProcessor, count_matches, f1_of, interval_of, load_skill,
                            read_mentions, resampled_f1, train_skill)
 from .system import EVOLVE_TERMS, FIRST_TERMS, LearningSystem, Version, add_answer, copy_with, summary_of, write_json

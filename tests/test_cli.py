@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kglearn.data import load_clinic, write_jsonl
+from kglearn.history import traces
 from kglearn.text import sentences
 
 PROGRAM = [sys.executable, "-c", "from kglearn.cli import main; main()"]
@@ -65,7 +67,7 @@ def test_a_missing_path(tmp_path):
 def test_an_empty_folder(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "sheet.xlsx").write_bytes(b"x")
-    refused(command("run", tmp_path / "notes", "-w", tmp_path / "w"), "nothing to read", ".txt, .md, .jsonl or .pubtator")
+    refused(command("run", tmp_path / "notes", "-w", tmp_path / "w"), "nothing to read", ".txt, .md, .jsonl, .pubtator", ".pdf")
 
 
 def test_bad_dictionary_and_schema(tmp_path):
@@ -90,7 +92,7 @@ def test_a_wrong_word_exits_with_2(words):
     assert result.returncode == 2 and "Error: " in result.stderr and "--help" in result.stderr and not result.stdout
 
 
-@pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback"])
+@pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback", "forget", "purge"])
 def test_help(word):
     result = command(*word.split(), "--help")
     assert result.returncode == 0 and result.stdout.startswith(f"Usage: kglearn {word}".rstrip()) and not result.stderr
@@ -110,7 +112,7 @@ def test_help_imports_nothing_heavy():
 
 # Workspaces that cannot be used
 
-@pytest.mark.parametrize("words", [("status",), ("answer",), ("why", "aspirin"), ("rollback",)], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [("status",), ("answer",), ("why", "aspirin"), ("rollback",), ("forget", "a"), ("purge", "a")], ids=lambda words: words[0])
 def test_no_workspace(words, tmp_path):
     refused(command(*words, "-w", tmp_path / "none"), "no workspace here", "kglearn run")
 
@@ -157,6 +159,30 @@ def test_no_labels_with_dictionary_and_schema(notes, tmp_path):
     assert "No document has labels" in result.stdout and "the dictionary alone" in result.stdout and "co-occurrence" not in result.stdout
     why = command("why", "ondansetron > treats > nausea", "-w", tmp_path / "w")
     assert why.returncode == 0 and "Ondansetron treats nausea." in why.stdout and "belief" in why.stdout and "revision" in why.stdout
+
+
+def test_forgotten_and_purged(notes, tmp_path):
+    workspace, sentence = tmp_path / "w", "Nausea came within a week."
+    assert command("run", notes / "notes", "-w", workspace, "--dictionary", notes / "names.tsv").returncode == 0
+    for word in ("forget", "purge"):
+        refused(command(word, "mondey", "-w", workspace), "no document 'mondey'", "did you mean 'monday'?")
+        refused(command(word, "completely else", "-w", workspace), "give the id that it was read with")
+    assert traces(workspace, [sentence, "monday"])
+    assert command("forget", "monday", "-w", workspace).stdout == "monday: forgotten\n"
+    assert json.loads(command("forget", "monday", "-w", workspace, "--json", "-").stdout) == {"document": "monday", "forgotten": False}
+    assert json.loads(command("status", "-w", workspace, "--json", "-").stdout)["documents"] == 2 and traces(workspace, [sentence])
+    result = command("purge", "monday", "-w", workspace)
+    assert result.returncode == 0 and "none found" in result.stdout and "report.html" in result.stdout, result.stderr
+    assert not traces(workspace, [sentence, "monday"])
+    refused(command("purge", "monday", "-w", workspace), "no document 'monday'")
+
+
+def test_a_purge_that_leaves_something_says_so(notes, tmp_path):
+    command("run", notes / "notes", "-w", tmp_path / "w")
+    (tmp_path / "w" / "copy.txt").write_text("Her type 2 diabetes is stable.", encoding="utf-8")
+    result = command("purge", "tuesday", "-w", tmp_path / "w", "--json", "-")
+    assert result.returncode == 2 and json.loads(result.stdout)["left"] == ["copy.txt"]
+    assert "copy.txt: still holds something of 'tuesday'" in result.stderr.splitlines()[-1]
 
 
 def test_no_labels_and_nothing_else(notes, tmp_path):
@@ -275,3 +301,16 @@ def test_why_knows_the_demo(small_demo):
     found = json.loads(command("why", "nausea", "-w", workspace, "--json", "-").stdout)
     assert found["title"].startswith("nausea (symptom)") and found["lines"]
     assert "acting: v" in command("status", "-w", workspace).stdout
+
+
+def test_purge_and_dropped_versions_in_the_demo(small_demo, tmp_path):
+    shutil.copytree(small_demo / "kglearn-demo", tmp_path / "w")
+    stream = load_clinic("stream")[0]
+    hidden = [stream.id, *(stream.text[start:end] for start, end in sentences(stream.text))]
+    assert set(traces(tmp_path / "w", hidden)) == set(hidden)
+    purged = json.loads(command("purge", stream.id, "-w", tmp_path / "w", "--json", "-").stdout)
+    assert purged["left"] == [] and purged["decisions"] > 0 and {"v1", "v2"} <= set(purged["shaped"]) and "v0" not in purged["shaped"]
+    assert traces(tmp_path / "w", hidden) == {} and "acting: v3" in command("status", "-w", tmp_path / "w").stdout
+    dropped = command("purge", stream.id, "-w", tmp_path / "w", "--drop-versions")
+    assert dropped.returncode == 0 and "deleted, having learnt from it: v1, v2, v3" in dropped.stdout, dropped.stderr
+    assert "acting: v0" in command("status", "-w", tmp_path / "w").stdout

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import permutations
 
 import pytest
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
 from kglearn.graph import (CLINIC_SCHEMA, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
                            contradictions, noisy_or, posterior, roots)
-from kglearn.history import at, revisions
+from kglearn.history import at, diff, revisions
+from kglearn.text import normalise
 
 HOSTILE = ["'; DROP TABLE entity; --", '"', "''", "a\0b", "\0", "%", "_", "?1", ":key", "<script>alert(1)</script>",
            "</td>", "&amp;", "A\u030a", "ﬁ", "\u202eright", "头痛", "\U0001f469\u200d\u2695", "\n", " ", "NULL",
@@ -797,3 +798,191 @@ def test_questions_use_an_index(ask):
     tables = ("document", "entity", "alias", "mention", "evidence", "e")
     scans = {line: asked for line, asked in plans.items() if line.startswith("SCAN") and line.split()[1] in tables}
     assert asked and not scans
+
+
+# Trust in sources and extractors
+
+SOURCES, EXTRACTORS = ("", "blog", HOSTILE[0]), ("pattern", "gold", HOSTILE[9])
+TRIPLE = ("a", "r", "b")
+factors = st.dictionaries(st.sampled_from(SOURCES), st.sampled_from([0, 0.25, 0.5, 1]))
+bolder = st.dictionaries(st.sampled_from(EXTRACTORS), st.sampled_from([0, 0.5, 1, 1.5, 40.0]))
+heard = st.lists(st.tuples(st.sampled_from(SOURCES), st.sampled_from(EXTRACTORS), st.sampled_from([0.05, 0.5, 0.9, 1.0]),
+                           st.integers(0, 3)), max_size=6)
+votes = st.lists(st.sampled_from([1, -1]), max_size=3)
+
+
+def witnessed(heard, votes, path=None):
+    "A fact with evidence in documents that are named by source and number, and answers."
+    kg = KnowledgeGraph(path)
+    for key in "ab":
+        kg.add_entity(key, key, "thing")
+    for source, extractor, confidence, number in heard:
+        id = f"{source} {number}"
+        kg.add_document(Document(id, "a r b", source))
+        kg.add_fact(*TRIPLE, Evidence(id, 0, 5, extractor, confidence))
+    for number, vote in enumerate(votes):
+        kg.add_fact(*TRIPLE, Evidence("", number, number, "answer", 0.95, vote))
+    return kg
+
+
+@MANY
+@given(heard, votes, factors, bolder)
+def test_trust_multiplies_confidence_before_the_noisy_or(heard, votes, sources, extractors):
+    kg = witnessed(heard, votes)
+    kg.set_trust(sources, extractors)
+    best = {}
+    for source, extractor, confidence, number in heard:
+        trusted = min(confidence * sources.get(source, 1) * extractors.get(extractor, 1), 1)
+        best[source, number] = max(best.get((source, number), 0), trusted)
+    expected = min(1 - math.prod(1 - confidence for confidence in best.values()), 0.999)
+    if votes:
+        expected = posterior(max(expected, 0.001) if best else 0.5, votes.count(1), votes.count(-1))
+    assert math.isclose(kg.belief(*TRIPLE), expected, abs_tol=1e-12)
+    found = [kg.belief(*TRIPLE)] if heard or votes else []
+    assert [fact.belief for fact in kg.facts()] == [fact.belief for fact in kg.neighbors("a")] == found
+    assert all(fact.belief == belief_from(pieces, kg.trust_in) for fact, pieces in kg.facts_with_evidence())
+
+
+@MANY
+@given(heard, votes, st.sampled_from(SOURCES), st.sampled_from(EXTRACTORS), st.lists(st.floats(0, 1), min_size=2, max_size=2))
+def test_belief_never_falls_with_trust(heard, votes, source, extractor, two):
+    kg, found = witnessed(heard, votes), []
+    for factor in sorted(two):
+        kg.set_trust({source: factor}, {extractor: 2 * factor})
+        found.append(kg.belief(*TRIPLE))
+    assert found[0] <= found[1] + 1e-12
+
+
+@MANY
+@given(documents(), factors, bolder)
+def test_full_trust_is_the_beginning_and_no_trust_says_nothing_else(documents, sources, extractors):
+    kg, before = read(documents), said(read(documents))
+    fingerprint = kg.fingerprint()
+    kg.set_trust(sources, extractors)
+    assert kg.fingerprint() == fingerprint and [kg.evidence(*fact[:3]) for fact in map(astuple, kg.facts())] == before[6]
+    kg.set_trust(dict.fromkeys(sources, 1), dict.fromkeys(extractors, 1.0))
+    assert said(kg) == before and kg.trust == {"sources": {}, "extractors": {}}
+
+
+def test_trust_is_kept_in_the_file_and_seen_by_who_has_it_open(tmp_path):
+    kg = witnessed([("blog", "pattern", 0.8, 0)], [], tmp_path / "graph.db")
+    other = KnowledgeGraph(tmp_path / "graph.db")
+    kg.set_trust(sources={"blog": 0.5})
+    assert other.belief(*TRIPLE) == kg.belief(*TRIPLE) == pytest.approx(0.4) and other.trust == kg.trust
+    kg.close(), other.close()
+    again = KnowledgeGraph(tmp_path / "graph.db")
+    assert again.trust == {"sources": {"blog": 0.5}, "extractors": {}} and again.belief(*TRIPLE) == pytest.approx(0.4)
+    assert again.copy().trust == again.trust and again.copy().belief(*TRIPLE) == again.belief(*TRIPLE)
+
+
+def test_a_file_from_before_there_was_trust_is_opened_and_gets_it(tmp_path):
+    kg = witnessed([("blog", "pattern", 0.8, 0)], [], tmp_path / "graph.db")
+    before = said(kg)
+    kg._rows("DROP TABLE trust")
+    kg.close()
+    older = KnowledgeGraph(tmp_path / "graph.db")
+    assert said(older) == before and older.set_trust(sources={"blog": 0.5}) and older.belief(*TRIPLE) == pytest.approx(0.4)
+
+
+def test_the_past_keeps_the_trust_of_its_time():
+    kg = witnessed([("blog", "pattern", 0.8, 0), ("paper", "gold", 0.5, 0)], [])
+    start = kg.revision
+    kg.set_trust(sources={"blog": 0.5})
+    kg.set_trust(sources={"blog": 0.25}, extractors={"gold": 1.2})
+    assert kg.revision == start + 2, "each decision is a revision"
+    beliefs = [noisy_or(pair) for pair in ((0.8, 0.5), (0.4, 0.5), (0.2, 0.6))]
+    for number, expected in enumerate(beliefs):
+        past = at(kg, start + number)
+        assert math.isclose(past.belief(*TRIPLE), expected) and math.isclose(next(past.facts()).belief, expected)
+        assert math.isclose(past.copy().belief(*TRIPLE), expected) and past.copy().trust == past.trust
+    (was, now), = diff(kg, start, start + 2).facts.changed
+    assert (was.belief, now.belief) == (pytest.approx(beliefs[0]), pytest.approx(beliefs[2]))
+    assert diff(kg, start + 1, start + 2).facts.changed and not diff(kg, start + 1, start + 1).facts.changed
+
+
+def test_a_source_that_is_gone_or_trusted_elsewhere_changes_nothing():
+    kg = witnessed([("blog", "pattern", 0.8, 0)], [])
+    kg.set_trust(sources={"blog": 0.5, "unheard of": 0.1})
+    kg.forget("blog 0")
+    assert list(kg.facts()) == []
+    kg.add_document(Document("blog 0", "a r b", "paper"))
+    kg.add_fact(*TRIPLE, Evidence("blog 0", 0, 5, "pattern", 0.8))
+    assert kg.belief(*TRIPLE) == pytest.approx(0.8), "the same document, now said to come from a paper"
+
+
+@pytest.mark.parametrize("kind", ["sources", "extractors"])
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf"), "0.5", None, True, 1j])
+def test_a_trust_that_means_nothing_is_refused(kind, factor):
+    kg = witnessed([("blog", "pattern", 0.8, 0)], [])
+    before = kg.revision
+    with pytest.raises(BadInput, match="give a number from 0"):
+        kg.set_trust(**{kind: {"pattern": 0.5, "blog": factor}})
+    assert kg.revision == before and kg.trust == {"sources": {}, "extractors": {}}
+
+
+@pytest.mark.parametrize("wrong, message", [({"sources": {"blog": 1.01}}, "from 0 to 1"), ({"sources": {1: 0.5}}, "trust in source 1"),
+                                            ({"extractors": {"answer": 0.5}}, "leave 'answer' out")])
+def test_other_trust_that_is_refused(wrong, message):
+    with pytest.raises(BadInput, match=message):
+        KnowledgeGraph().set_trust(**wrong)
+
+
+def test_deciding_the_same_again_is_no_revision():
+    kg = KnowledgeGraph()
+    assert kg.set_trust(sources={"blog": 0.5}) and not kg.set_trust(sources={"blog": 0.5}) and not kg.set_trust()
+    assert kg.revision == 1 and kg.set_trust(sources={"paper": 0.9}) and kg.trust["sources"] == {"blog": 0.5, "paper": 0.9}
+    with pytest.raises(ZeroDivisionError), kg.transaction():
+        kg.set_trust(sources={"blog": 0})
+        raise ZeroDivisionError
+    assert kg.trust["sources"]["blog"] == 0.5
+
+
+# The short way past merges, all evidence at once, names as written
+
+
+@MANY
+@given(documents())
+def test_with_no_merges_the_short_way_answers_as_the_long_one(documents):
+    from kglearn import graph
+    kg = read(documents)
+    keys = [entity.key for entity in kg.entities()]
+
+    def everything():
+        return (said(kg), kg.mentions(), kg.dictionary(), [kg.neighbors(key) for key in keys], [kg.within(key) for key in keys],
+                [kg.find(name) for name in NAMES], [kg.names(key) for key in keys], [kg.facts_in(id) for id in kg.documents()])
+    short = everything()
+    kg._look = lambda: (graph._MERGING, None)
+    assert everything() == short
+
+
+@MANY
+@given(documents(), st.randoms(use_true_random=False))
+def test_all_evidence_at_once_is_that_of_each_fact(documents, chance):
+    kg = read(documents)
+    if len(keys := [entity.key for entity in kg.entities()]) > 1:
+        kg.merge(*chance.sample(keys, 2))
+    assert list(kg.facts_with_evidence()) == [(fact, kg.evidence(fact.head, fact.relation, fact.tail)) for fact in kg.facts()]
+
+
+@MANY
+@given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6), st.lists(st.sampled_from(NAMES), min_size=1, max_size=4))
+def test_names_are_those_that_were_written(names, others):
+    kg = KnowledgeGraph()
+    kg.add_entity("x", names[0], "thing", names)
+    kg.add_entity("y", others[0], "thing", others)
+    assert kg.names("x")[0] == names[0] and set(kg.names("x")) <= set(names)
+    assert sorted(map(normalise, kg.names("x"))) == sorted({*map(normalise, names)}), "one for each form"
+    assert [(entry.id, entry.names) for entry in kg.dictionary()] == [(key, kg.names(key)) for key in "xy"]
+    kg.merge("x", "y")
+    assert kg.names("y") == kg.names("x") == kg.dictionary()[0].names and kg.names("x")[0] == names[0]
+    assert {*map(normalise, kg.names("x"))} == {*map(normalise, names), *map(normalise, others)}
+
+
+def test_names_of_what_only_documents_name_are_their_spellings():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("d", "Flu flu Flu grippe"))
+    for start, end, polarity in ((0, 3, 1), (4, 7, 1), (8, 11, 1), (12, 18, 1), (12, 18, -1)):
+        kg.add_mention("d", start, end, "disease", "flu", "answer", 1.0, polarity)
+    assert kg.names("flu") == ("Flu", "grippe")
+    with pytest.raises(BadInput, match="no entity"):
+        kg.names("cold")

@@ -1,10 +1,13 @@
 """The past, against graphs that were saved when it was the present; and files, against the text that must not be in them."""
+import html
+import json
 import os
 import random
 import sqlite3
 import threading
 from dataclasses import replace
 
+import markupsafe
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -201,6 +204,13 @@ def held(folder, *texts):
     return list(traces(folder, texts))
 
 
+@pytest.mark.parametrize("write", [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), html.escape, lambda text: str(markupsafe.escape(text)), lambda text: text.replace("an: Z", "AN: z")])
+def test_traces_see_through_escapes(tmp_path, write):
+    text = 'Élan: Zoë said "\tyes & no", <b>and it\'s</b> so'
+    (tmp_path / "x").write_text(write(text), encoding="utf-8")
+    assert list(traces(tmp_path, [text, ""])) == [text]
+
+
 def test_traces_are_found_in_any_spelling_and_folder(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "x.bin").write_bytes(b"\0\1" + "Zoë's SECRET".encode("utf-16-le"))
@@ -293,6 +303,19 @@ def test_a_workspace_that_has_read_a_purged_document_has_no_trace_of_it(tmp_path
     assert purge(system.kg, "secret-17") == [] and held(tmp_path, secret, "Ashgrove", "secret-17") == []
     assert system.kg.documents() == ["other"]
     system.close()
+
+
+def test_notes_and_trust_that_name_it_go_too(tmp_path):
+    kg = KnowledgeGraph(tmp_path / "graph.db")
+    for id, source in (("letter 7", "Ashgrove's diary"), ("leaflet", "leaflets"), ("other", "leaflets")):
+        with kg.transaction(f"read with care: {id}"):
+            kg.add_document(Document(id, f"Text of {id}.", source))
+    kg.set_trust(sources={"Ashgrove's diary": 0.5, "leaflets": 0.9})
+    with kg.transaction("letter 77 is another one"):
+        kg.add_document(Document("letter 77", "Another."))
+    purge(kg, "letter 7"), purge(kg, "leaflet")
+    assert not traces(tmp_path, ["Ashgrove", "care: letter 7", "Text of leaflet"]) and kg.trust["sources"] == {"leaflets": 0.9}
+    assert [each.note for each in revisions(kg)][:2] == ["read with care: (purged)"] * 2 and revisions(kg)[4].note == "letter 77 is another one"
 
 
 def test_what_others_know_too_stays(tmp_path):

@@ -544,3 +544,49 @@ def test_extras_are_imported_when_they_are_needed():
     code = "import sys, kglearn.interchange; print({'pandas', 'rdflib', 'networkx'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
     assert said.strip() == "set()"
+
+
+# Names as written, evidence in one go
+
+
+@each("way", [*(WHOLE | LINKED).values(), through_graphml], ids=[*(WHOLE | LINKED), "graphml"])
+def test_names_leave_as_they_were_written(way, tmp_path):
+    kg = KnowledgeGraph()
+    kg.add_entity("D:1", "Crohn's disease", "disease", ["Crohn's Enteritis", "CROHN'S ENTERITIS", "Morbus  Crohn"])
+    kg.add_entity("D:2", "Flu", "disease")
+    kg.add_fact("D:1", "r", "D:2", Evidence("", 0, 0, "dictionary"))
+    again = way(kg, tmp_path)
+    assert again.names("D:1") == kg.names("D:1") == ("Crohn's disease", "Crohn's Enteritis", "Morbus  Crohn")
+    assert again.dictionary() == kg.dictionary()
+
+
+def test_evidence_leaves_as_it_was_added_and_belief_as_it_is_trusted():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("post", "a r b", "blog"))
+    for key in "ab":
+        kg.add_entity(key, key, "x")
+    kg.add_fact("a", "r", "b", Evidence("post", 0, 5, "pattern", 0.8))
+    kg.set_trust(sources={"blog": 0.5})
+    assert rows(kg, "evidence", "confidence") == [(0.8,)] and rows(kg, "facts", "belief") == [(pytest.approx(0.4),)]
+    again = from_tables(to_tables(kg))
+    assert again.fingerprint() == kg.fingerprint() and again.belief("a", "r", "b") == pytest.approx(0.8)
+    again.set_trust(**kg.trust)
+    assert to_tables(again) == to_tables(kg)
+
+
+def test_evidence_is_not_fetched_fact_by_fact():
+    def statements(size):
+        kg, seen = KnowledgeGraph(), []
+        kg.add_entity("a", "a", "x")
+        kg.add_facts(("a", f"r{number}", "a", Evidence("", 0, 0, "dictionary")) for number in range(size))
+        kg._db.set_trace_callback(seen.append)
+        to_tables(kg)
+        return len(seen)
+    assert statements(200) == statements(2)
+
+
+def test_what_takes_long_shows_a_bar_that_leaves_nothing(tmp_path):
+    from kglearn import interchange
+    with mock.patch.object(interchange, "tqdm", wraps=interchange.tqdm) as bar:
+        from_rdf(to_rdf(clinic_graph()))
+    assert bar.call_count > 5 and all(call.kwargs == {"leave": False, "delay": 2} for call in bar.call_args_list)

@@ -66,6 +66,53 @@ def test_sentences_cover_every_word_and_cut_none(text):
     assert all(text[start:end] == text[start:end].strip() != "" for start, end in spans)
 
 
+@pytest.mark.parametrize("text, expected", [
+    ("患者有2型糖尿病。HbA1c 是7.9%！", "患 者 有 2 型 糖 尿 病 。 HbA1c 是 7 . 9 % ！"),
+    ("２型糖尿病（Ⅱ型）々〇", "２ 型 糖 尿 病 （ Ⅱ 型 ） 々 〇"),
+    ("メトホルミンを開始した。ﾃｽﾄ", "メ ト ホ ル ミ ン を 開 始 し た 。 ﾃ ｽ ﾄ"),
+    ("당뇨병 환자는 COVID-19 검사", "당뇨병 환자는 COVID - 19 검사")])
+def test_han_and_kana_are_words_of_their_own(text, expected):
+    assert " ".join(text[start:end] for start, end in words(text)) == expected
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("患者有糖尿病。给她二甲双胍！胰岛素呢？没有", ["患者有糖尿病。", "给她二甲双胍！", "胰岛素呢？", "没有"]),
+    ("他说：“发烧了。”然后（真的？！）走了。", ["他说：“发烧了。”", "然后（真的？！）", "走了。"]),
+    ("「熱があります。」と言った。咳は？", ["「熱があります。」", "と言った。", "咳は？"]),
+    ("血糖 7.9，正常。HbA1c 6.1%。\n\n出院", ["血糖 7.9，正常。", "HbA1c 6.1%。", "出院"]),
+    ("。。。", ["。。。"])])
+def test_chinese_and_japanese_sentences(text, expected):
+    assert [text[start:end] for start, end in sentences(text)] == expected
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("患有慢性肾病 chronic kidney disease（CKD）多年", {"CKD": "chronic kidney disease"}),
+    ("acute renal failure （ ARFs ）か", {"ARF": "acute renal failure"}),
+    ("type 2 diabetes（T2D)、chronic obstructive pulmonary disease(COPD）", {"T2D": "type 2 diabetes", "COPD": "chronic obstructive pulmonary disease"}),
+    ("慢性肾病（CKD）", {})])
+def test_full_width_brackets_introduce_abbreviations(text, expected):
+    assert abbreviations(text) == expected
+
+
+@given(st.lists(ANY, max_size=4))
+@settings(deadline=None)
+def test_counts_from_memory_are_those_of_the_tokenizer(narrow, texts):
+    for text in (*texts, *texts):
+        pieces = narrow.pieces(text)[1]
+        counted = narrow.piece_counts(text)
+        cut = [text[start:end] for start, end in words(text)]
+        assert counted == [len(narrow.tokenizer(word, add_special_tokens=False)["input_ids"]) for word in cut]
+        assert len(pieces) == min(sum(counted), narrow.room) + 2
+
+
+def test_memory_of_words_and_names_is_bounded(monkeypatch, narrow):
+    monkeypatch.setattr(kglearn.text, "_KEPT", 3)
+    for number in range(20):
+        assert narrow.piece_counts(f"fever {number} of many days") == [1, 1, 1, 1, 1] and narrow.readable(f"fever {number}")
+        assert not narrow.readable("哮喘")
+    assert len(narrow._sizes) <= 3 + 5 and len(narrow._readable) <= 3 + 2
+
+
 @given(ANY)
 @settings(deadline=None)
 def test_windows_lose_no_word_of_any_text_and_fit(narrow, text):
