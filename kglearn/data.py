@@ -229,19 +229,24 @@ def corpus_table(parts: Mapping[str, Sequence[Document]]) -> Table:
     return Table(("part", "documents", "mentions", "entities", "relations"),
                  tuple((name, *counts(documents)) for name, documents in parts.items()))
 
-# %% ../nbs/01_data.ipynb #f1b34eb6
+# %% ../nbs/01_data.ipynb #7c9ee784
 @dataclass(frozen=True)
 class DictionaryEntry:
-    """An entity that an external dictionary knows: its id there, its type (empty if not given), and its names."""
+    """An entity that an external dictionary knows: its id there, its type (empty if not given), its names, the usual one first.
+
+    `also` has other ids of the same entity, which labels may use instead.
+    """
     id: str
     type: str
     names: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
-# %% ../nbs/01_data.ipynb #99bc7cb6
+# %% ../nbs/01_data.ipynb #5eb04cf7
 def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
     """Read a dictionary, plain or gzip: columns type, name, synonyms (`a|b`) with tabs, or MEDIC's `id||name|synonym`.
 
-    MEDIC's lines have no type: it stays empty, and is learnt from labels later.
+    MEDIC's lines have no type: it stays empty, and is learnt from labels later. A line may begin with several ids of
+    one entity, `id|id||name`: the first becomes the entry's, the others stand under `also`.
 
     Raises:
         BadInput: a line is neither of the two, or has no name.
@@ -260,14 +265,15 @@ def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
 def _dictionary_entry(line: str) -> DictionaryEntry | None:
     if "||" in line and "\t" not in line:
         ids, _, names = line.partition("||")
-        id, type = ids.split("|")[0].strip(), ""
+        (id, *also), type = map(str.strip, ids.split("|")), ""
     elif line.count("\t") in (1, 2):
         type, name, *synonyms = line.split("\t")
+        also = []
         id, names = f"{type}:{name.lower()}" if type and name else "", "|".join([name, *synonyms])
     else:
         return None
     names = tuple(name.strip() for name in names.split("|") if name.strip())
-    return DictionaryEntry(id, type, names) if id and names else None
+    return DictionaryEntry(id, type, names, tuple(also)) if id and names else None
 
 # %% ../nbs/01_data.ipynb #64bf6285
 def clinic_lexicon() -> list[DictionaryEntry]:

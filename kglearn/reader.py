@@ -51,7 +51,7 @@ def candidate_spans(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple
     return [(first, last) for first in range(len(edge)) if edge[first]
             for last in range(first, min(first + MAX_WORDS, len(edge))) if edge[last]]
 
-# %% ../nbs/15_reader.ipynb #ecfc62d5
+# %% ../nbs/15_reader.ipynb #d6b87603
 _GREEK = str.maketrans(dict(zip("αβγδεζηθικλμνξοπρστυφχψω", """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron
 pi rho sigma tau upsilon phi chi psi omega""".split())))
 _APOSTROPHES = frozenset("'’")
@@ -62,7 +62,7 @@ def _word_keys(word: str) -> tuple[str, str]:
     "How a word counts inside a name, and how at its end, where it may be a plural."
     def american(word: str) -> str:
         return word.replace("ae", "e").replace("oe", "e").replace("our", "or") if len(word) > 4 else word
-    letters = [letter for letter in normalize("NFKD", word.casefold()) if not "̀" <= letter <= "ͯ"]
+    letters = [letter for letter in normalize("NFKD", word.casefold()) if not "\u0300" <= letter <= "\u036f"]
     folded = "".join(letters).translate(_GREEK)
     return american(folded), american(normalise(folded).replace(" ", ""))
 

@@ -310,7 +310,7 @@ def best_threshold(scores: Sequence[float], right: Sequence[bool], gold: int) ->
             best, threshold = 2 * hits / (found + gold), score
     return threshold
 
-# %% ../nbs/14_relations.ipynb #add9a2b9
+# %% ../nbs/14_relations.ipynb #d8144c4f
 class TrainedRelater:
     """A classifier of pairs of entities that learns from documents whose relations are marked.
 
@@ -327,7 +327,7 @@ class TrainedRelater:
         epochs: how often each pair is seen.
         members: how many networks are averaged.
     """
-    def __init__(self, schema: Schema = Schema(), encoder: Encoder | None = None, layers: Sequence[int] = (6,), hidden: int = 256,
+    def __init__(self, schema: Schema = Schema(), encoder: Encoder | None = None, layers: Sequence[int] = (4, 6), hidden: int = 256,
                  dropout: float = 0.4, epochs: int = 10, members: int = 3, seed: int = 0):
         self.schema, self.encoder, self.layers, self.seed = schema, encoder or shared_encoder(), tuple(layers), seed
         self.hidden, self.dropout, self.epochs, self.members = hidden, dropout, epochs, members

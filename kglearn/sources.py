@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'FORMATS', 'iso_date', 'read_sources']
 
-# %% ../nbs/04_sources.ipynb #3c4f2e32
+# %% ../nbs/04_sources.ipynb #d1441915
 import gzip
 import hashlib
 import html
@@ -28,9 +28,8 @@ from xml.parsers import expat
 
 from fastcore.basics import patch
 
-from .data import BadInput, Document
 from .data import _READERS as _PLAIN_READERS
-from .data import _gather
+from .data import BadInput, Document, _gather
 
 if TYPE_CHECKING:
     from bibtexparser.model import Entry
@@ -289,7 +288,7 @@ def _metas(page: "LexborHTMLParser") -> dict[str, str]:
         said.setdefault(key.lower(), " ".join((node.attributes["content"] or "").split()))
     return said
 
-# %% ../nbs/04_sources.ipynb #488fe918
+# %% ../nbs/04_sources.ipynb #32c4743d
 _SCHEMA_KINDS = {"BlogPosting": "blog", "ScholarlyArticle": "paper", "MedicalScholarlyArticle": "paper", "Book": "book",
                  "Report": "report", "MedicalGuideline": "guideline", "MedicalGuidelineRecommendation": "guideline"}
 
@@ -307,7 +306,8 @@ def _schema_org(page: "LexborHTMLParser") -> dict[str, str]:
             elif isinstance(part, dict):
                 parts.append(part.get("@graph"))
                 types = part["@type"] if isinstance(part.get("@type"), list) else [part.get("@type")]
-                found["kind"] = found.get("kind") or next(filter(None, (_SCHEMA_KINDS.get(str(type)) for type in types)), "")
+                kinds = [_SCHEMA_KINDS[str(type)] for type in types if str(type) in _SCHEMA_KINDS]
+                found["kind"] = found.get("kind") or "".join(kinds[:1])
                 found["date"] = found.get("date") or str(part.get("datePublished") or "")
     return found
 
@@ -594,14 +594,14 @@ def _read_feed(path: Path, name: str) -> Iterator[Document | BadInput]:
     if not feed.entries:
         raise BadInput(f"{path}: a feed without entries: save it again when there are some")
 
-# %% ../nbs/04_sources.ipynb #b8b389c9
+# %% ../nbs/04_sources.ipynb #ab7ee798
 def _entry(path: Path, name: str, entry: Mapping) -> Document:
     title = _fragment(path, entry.get("title") or "", entry.get("title_detail"))
     whole = [_fragment(path, part.get("value") or "", part) for part in entry.get("content") or ()]
     parts = whole or [_fragment(path, entry.get("summary") or "", entry.get("summary_detail"))]
     paragraphs = [paragraph for part in parts for paragraph in part]
     fingerprint = hashlib.sha256(repr((title, paragraphs)).encode("utf-8")).hexdigest()[:16]
-    when = entry.get("published_parsed") or entry.get("updated_parsed")
+    when = next((entry[key] for key in ("published_parsed", "updated_parsed") if key in entry), None)
     return _document(_safe_id(entry.get("id") or entry.get("link") or "") or f"{name}#{fingerprint}", " ".join(title),
                      paragraphs, "", _iso(*map(str, when[:3])) if when else "")
 

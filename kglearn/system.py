@@ -828,7 +828,7 @@ def _said_by_others(self: LearningSystem, text: str) -> bool:
     labelled = [document for part in (self.labelled, self.golden) for document in part.values()]
     return bool(self.kg._rows(in_graph, {"t": text})) or any(text.casefold() in document.text.casefold() for document in labelled)
 
-# %% ../nbs/60_system.ipynb #aae63a08
+# %% ../nbs/60_system.ipynb #d84bf8a7
 @dataclass(frozen=True, repr=False)
 class Purged:
     """What a purge did, and what it could not do.
@@ -868,7 +868,7 @@ def _told(purged: Purged) -> Why:
     found = f"found in {', '.join(purged.left)}" if purged.left else "none found"
     title = f"purged {purged.document!r}: " + (f"{purged.looked_for} of its sentences and names looked for in every file of the workspace, {found}"
                                               if purged.looked_for else "nothing of it was known any more that could be looked for")
-    lines = [f"gone with it: {len(purged.entities)} entities known from it alone, {purged.decisions} decisions"]
+    lines = [f"gone with it: entities known from it alone: {len(purged.entities)}; decisions: {purged.decisions}"]
     lines += [f"deleted: {', '.join(purged.deleted)}, which may have shown it: the same run writes it anew"] * bool(purged.deleted)
     lines += [f"deleted, having learnt from it: {', '.join(purged.dropped)}"] * bool(purged.dropped)
     lines += [f"{name} has learnt from it: {'; '.join(WAYS[way] for way in ways)}" for name, ways in purged.standing.items()]

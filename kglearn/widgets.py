@@ -32,7 +32,7 @@ def _segments(kg: KnowledgeGraph, piece: Evidence, head: str, tail: str) -> list
             place = mention.end
     return [segment for segment in (*segments, (text[place:piece.end], "")) if segment[0]]
 
-# %% ../nbs/70_widgets.ipynb #c6bb6488
+# %% ../nbs/70_widgets.ipynb #33755ca4
 def _note(kg: KnowledgeGraph, piece: Evidence) -> str:
     "Where a piece of evidence comes from, in words."
     if piece.extractor == "answer":
@@ -61,7 +61,7 @@ def about_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> dict:
     answers = [piece.polarity for piece in pieces if piece.extractor == "answer"]
     told = f"; answers: {answers.count(1)} yes, {answers.count(-1)} no" if answers else ""
     return {"title": _words(kg, head, relation, tail),
-            "notes": [f"Belief {belief_from(pieces):.2f}{told}" if pieces else "Nothing speaks of this fact any more."],
+            "notes": [f"Belief {belief_from(pieces, kg.trust_in):.2f}{told}" if pieces else "Nothing speaks of this fact any more."],
             "pieces": [{"note": _note(kg, piece), "polarity": piece.polarity,
                         "segments": _segments(kg, piece, head, tail)} for piece in pieces]}
 
@@ -184,11 +184,11 @@ def _beginning(self: GraphExplorer, text: str, most: int = 100) -> Iterator[tupl
             return
         yield from ((key, name) for key in aliases[name])
 
-# %% ../nbs/70_widgets.ipynb #19685f5a
+# %% ../nbs/70_widgets.ipynb #8d109c92
 @patch
 def view(self: GraphExplorer) -> dict:
     "What the picture shows now: `nodes`, `edges`, the key in `focus`, and the `fact` at the side. Plain data."
-    edges = [{"head": head, "relation": relation, "tail": tail, "belief": belief_from(pieces)}
+    edges = [{"head": head, "relation": relation, "tail": tail, "belief": belief_from(pieces, self.kg.trust_in)}
              for head, relation, tail in self._triples if (pieces := self.kg.evidence(head, relation, tail))]
     edges = [edge for edge in edges if edge["belief"] >= self.min_belief]
     joined = {end for edge in edges for end in (edge["head"], edge["tail"])} | {self.origin, self.focus}

@@ -816,10 +816,10 @@ def witnessed(heard, votes, path=None):
     kg = KnowledgeGraph(path)
     for key in "ab":
         kg.add_entity(key, key, "thing")
-    for source, extractor, confidence, number in heard:
+    for place, (source, extractor, confidence, number) in enumerate(heard):
         id = f"{source} {number}"
-        kg.add_document(Document(id, "a r b", source))
-        kg.add_fact(*TRIPLE, Evidence(id, 0, 5, extractor, confidence))
+        kg.add_document(Document(id, "a r b, a r b", source))
+        kg.add_fact(*TRIPLE, Evidence(id, place, place + 5, extractor, confidence))
     for number, vote in enumerate(votes):
         kg.add_fact(*TRIPLE, Evidence("", number, number, "answer", 0.95, vote))
     return kg

@@ -1,5 +1,6 @@
 """What no lesson of linking should carry: purity over any text, an index checked against scikit-learn, scripts and names of all kinds."""
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,3 +126,63 @@ def test_a_threshold_needs_something_to_be_chosen_on():
 def test_normalised_names_meet():
     assert Linker([DictionaryEntry("d", "disease", ("Beta-Blockers",))]).link(Document("", "beta blocker"), [Mention(0, 12, "disease")])[0].entity == "d"
     assert normalise("Beta-Blockers") == "beta blocker"
+
+def a_habit():
+    "A linker of things in two kinds, and documents whose labels always mean the second."
+    things = [f"{part}itis" for part in ("hepat", "nephr", "gastr", "derm", "card", "col")]
+    linker = Linker([DictionaryEntry(thing + kind, "disease", (thing + kind,)) for thing in things for kind in ("", ", drug induced")])
+    return linker, [Document(thing, thing, mentions=(Mention(0, len(thing), "disease", thing + ", drug induced"),)) for thing in things[:4]]
+
+
+def test_learning_leaves_the_first_linker_alone_and_is_repeated_by_its_seed():
+    linker, labelled = a_habit()
+    before = linker.candidates("dermitis")
+    one, two = linker.learn(labelled, seed=1), linker.learn(labelled, seed=1)
+    names = ["dermitis", "carditis", "colitis", "", "\0", "糖尿病"]
+    assert one.ranker.rank(names) == two.ranker.rank(names)
+    assert linker.candidates("dermitis") == before and linker.ranker is None
+    assert one.ranker.rank([]) == [] and Linker([], threshold=0).link(labelled[0], [Mention(0, 9, "disease")])[0].entity == "disease:hepatitis"
+
+
+def test_a_ranked_name_has_one_answer_in_any_company():
+    linker, labelled = a_habit()
+    for add_names in (False, True):
+        learnt = linker.learn(labelled, add_names)
+        names = [f"{name} {number}" for name in ("colitis", "carditis") for number in range(70)]
+        together = learnt.ranker.rank(names)
+        assert together[100] == learnt.ranker.rank(names[100:101])[0], "batches do not matter"
+        assert all(sorted((c.score for c in found), reverse=True) == [c.score for c in found] for found in together)
+        assert learnt.candidates("colitis", type="symptom") == (), "the type decides first"
+
+
+def test_a_learnt_linker_is_asked_about_exact_names_and_its_threshold_decides():
+    linker, labelled = a_habit()
+    learnt, document = linker.learn(labelled), Document("", "colitis")
+    mention = Mention(0, 7, "disease")
+    assert learnt.at(EXACT).link(document, [mention])[0].entity == "colitis", "exact names only"
+    assert learnt.at(0).link(document, [mention])[0].entity == "colitis, drug induced"
+    assert learnt.link(document, [replace(mention, entity="mine")])[0].entity == "mine", "what is linked stays linked"
+
+
+def test_labelled_names_are_taken_in_when_asked_for():
+    entries = [DictionaryEntry("d:1", "disease", ("gout",)), DictionaryEntry("d:2", "disease", ("fever",)), DictionaryEntry("d:3", "disease", ("cough",))]
+    names = {"podagra": "d:1", "pyrexia": "d:2", "tussis": "d:3"}
+    labelled = [Document(f"{n}{name}", name, mentions=(Mention(0, len(name), "disease", id),)) for n in range(6) for name, id in names.items()]
+    learnt = Linker(entries).learn(labelled, add_names=True)
+    assert [found[0].entity for found in learnt.ranker.rank(list(names))] == list(names.values())
+    assert learnt.ranker.index.names == ["gout", "fever", "cough", *names] and Linker(entries).index.names == ["gout", "fever", "cough"]
+
+
+def test_learning_needs_something_to_learn_from():
+    linker, labelled = a_habit()
+    strangers = [Document("d", "gout", mentions=(Mention(0, 4, "disease", "nobody"),)), Document("e", "gout", mentions=())]
+    for nothing in ([], strangers):
+        with pytest.raises(BadInput, match="more labelled documents"):
+            linker.learn(nothing)
+
+
+def test_any_id_of_an_entry_is_right():
+    linker = Linker([DictionaryEntry("D1", "", ("gout",), also=("138900",)), DictionaryEntry("D2", "", ("fever",))], threshold=EXACT)
+    documents = [Document(id, "gout", mentions=(Mention(0, 4, "disease", id),)) for id in ("D1", "138900", "D2", "D9")]
+    assert [link_accuracy(linker, [document]) for document in documents] == [1, 1, 0, 0], "D9 would be new, and is linked"
+    assert linker.same["138900"] == "D1" and "138900" not in linker.entities

@@ -154,6 +154,7 @@ def test_a_short_form_means_what_its_text_says_and_in_capitals_only():
     text = "Mitral stenosis (MS) and aortic tear (AT): MS at first, AT later, ms and at last."
     assert found_in(text, "MS", "aortic tear", "AT") == [("aortic tear", "aortic tear"), ("AT", "aortic tear"), ("AT", "aortic tear")]
     assert found_in("MS at first, AT later.", "MS", "AT") == [("MS", "MS"), ("AT", "AT")]
+    assert found_in("kidney disease 2 (KD-2); KD-2", "kidney disease 2") == [(surface, "kidney disease 2") for surface in ("kidney disease 2", "KD-2", "KD-2")]
 
 
 # Chinese and Japanese

@@ -1,14 +1,18 @@
 """What no lesson of relations should carry: any text, sentences turned about, own patterns."""
+import random
+
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kglearn.data import Document, Mention, clinic_lexicon, load_clinic
-from kglearn.graph import CLINIC_SCHEMA
+from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
+from kglearn.graph import CLINIC_SCHEMA, Schema
 from kglearn.linking import link
 from kglearn.reader import DictionaryTagger
-from kglearn.relations import LONGEST_LIST, by_sentence, enumerations, stated_facts
-from kglearn.text import sentences
+from kglearn.relations import (LONGEST_LIST, TrainedRelater, _nearest, best_threshold, by_sentence, entity_pairs, enumerations,
+                               stated_facts)
+from kglearn.text import Encoder, sentences, tiny_encoder
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LEXICON = clinic_lexicon()
@@ -87,3 +91,117 @@ def test_own_patterns_are_used():
     mentions = [Mention(0, 4, "x", "a"), Mention(11, 14, "x", "b")]
     assert stated_facts("this begets that", [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"parent_of": ("begets", "")}) == [("a", "parent_of", "b")]
     assert stated_facts("this begets that", [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"child_of": ("", "begets")}) == [("b", "child_of", "a")]
+
+
+# Learning from pairs
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Encoder(*tiny_encoder())
+
+
+@MANY
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=8), st.lists(st.integers(0, 99), min_size=1, max_size=8))
+def test_the_nearest_mentions_are_those_of_all_pairs(heads, tails):
+    of_head, of_tail = ([Mention(start, start + 3, type, type) for start in sorted(starts)] for type, starts in (("x", heads), ("y", tails)))
+    head, tail = _nearest(of_head, of_tail)
+    assert head in of_head and tail in of_tail and abs(head.start - tail.start) == min(abs(h - t) for h in heads for t in tails)
+
+
+@MANY
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), max_size=12), st.integers(1, 12))
+def test_the_threshold_is_that_of_the_best_f1_of_all(cases, gold):
+    scores, right = [score for score, _ in cases], [hit for _, hit in cases]
+    gold = max(gold, sum(right))
+
+    def f1(threshold):
+        found = [hit for score, hit in cases if score >= threshold]
+        return 2 * sum(found) / (len(found) + gold)
+    assert f1(best_threshold(scores, right, gold)) == max(map(f1, [1.0, *scores]))
+
+
+@MANY
+@given(TEXTS)
+def test_any_text_can_be_paired_up(tiny, text):
+    document = Document("d", text)
+    mentions = link(document, DictionaryTagger(LEXICON).tag([document])[0], DictionaryTagger(LEXICON).names)
+    pairs = list(TrainedRelater(CLINIC_SCHEMA, tiny, (0, 2)).pairs(document, mentions))
+    assert [(pair.head, pair.tail) for pair in pairs] == entity_pairs(mentions, CLINIC_SCHEMA)
+    assert all(0 <= pair.start < pair.end <= len(text) and pair.vectors.isfinite().all() and pair.numbers.isfinite().all() for pair in pairs)
+    assert all(any(pair.start <= m.start and m.end <= pair.end for m in mentions if m.entity == end) for pair in pairs
+               for end in (pair.head, pair.tail) if len(mentions) < 12 and sentences(text)[-1][1] - sentences(text)[0][0] < 200)
+
+
+def family(number, chance):
+    "Somebody loves one and fears another, in either order and voice; what is gold is only in the words."
+    people = chance.sample(["Ann", "Bob", "Cleo", "Dora", "Egon", "Fred"], 3)
+    said = {"loves": ("{} loves {}. ", "{} is loved by {}. "), "fears": ("{} fears {}. ", "{} is feared by {}. ")}
+    text, facts, mentions = "", [], []
+    for relation, other in zip(chance.sample(["loves", "fears"], 2), people[1:]):
+        passive = chance.random() < 0.5
+        ends = [other, people[0]] if passive else [people[0], other]
+        sentence = said[relation][passive].format(*ends)
+        mentions += [Mention(len(text) + sentence.index(name), len(text) + sentence.index(name) + len(name), "person", name) for name in ends]
+        text += sentence
+        facts.append(Relation(people[0], relation, other))
+    return Document(str(number), text, mentions=tuple(sorted(mentions, key=lambda m: m.start)), relations=tuple(facts))
+
+
+FAMILY = Schema(("person",), {"loves": (("person",), ("person",)), "fears": (("person",), ("person",))})
+
+
+def f1_of(relater, documents):
+    found = [{fact[:3] for fact in each} for each in relater.relate(documents, [document.mentions for document in documents])]
+    gold = [{(r.head, r.relation, r.tail) for r in document.relations} for document in documents]
+    return 2 * sum(len(f & g) for f, g in zip(found, gold)) / max(sum(map(len, found)) + sum(map(len, gold)), 1)
+
+
+def test_it_learns_relation_and_direction_and_nothing_from_shuffled_labels():
+    chance = random.Random(0)
+    train, test = ([family(f"{part}{number}", chance) for number in range(size)] for part, size in (("a", 80), ("b", 30)))
+    learnt = TrainedRelater(FAMILY, members=1, epochs=20).fit(train)
+    assert f1_of(learnt, test) > 0.9
+    names = [relation for document in train for relation in document.relations]
+    chance.shuffle(names)
+    shuffled = [Document(document.id, document.text, mentions=document.mentions,
+                         relations=tuple(Relation(*chance.sample(sorted({m.entity for m in document.mentions}), 2)[:1], names.pop().relation,
+                                                  document.mentions[-1].entity) for _ in document.relations)) for document in train]
+    assert f1_of(TrainedRelater(FAMILY, members=1, epochs=20).fit(shuffled), test) < 0.5
+
+
+def test_the_seed_decides_and_the_global_one_is_left_alone(tiny):
+    chance = random.Random(0)
+    train = [family(number, chance) for number in range(6)]
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one, same, other = (TrainedRelater(FAMILY, tiny, (0, 2), epochs=2, seed=seed).fit(train) for seed in (0, 0, 9))
+    assert torch.equal(before, torch.random.get_rng_state())
+    chances = [[c for _, c in relater.probabilities(train[0], train[0].mentions)] for relater in (one, same, other)]
+    assert chances[0] == chances[1] != chances[2] and one.threshold == same.threshold
+
+
+def test_evidence_is_the_stretch_from_one_end_to_the_other(tiny):
+    text = "Ann came. It rained. Bob left."
+    mentions = (Mention(0, 3, "person", "Ann"), Mention(21, 24, "person", "Bob"))
+    there, back = TrainedRelater(FAMILY, tiny, (0, 2)).pairs(Document("d", text), mentions)
+    assert (there.head, there.tail, back.head, back.tail) == ("Ann", "Bob", "Bob", "Ann")
+    assert (there.start, there.end) == (back.start, back.end) == (0, len(text)) and there.numbers[:2].tolist() == [0, 2]
+    assert there.numbers[4] == 1 and back.numbers[4] == 0 and there.vectors[:there.vectors.shape[0] // 3].equal(
+        back.vectors[there.vectors.shape[0] // 3:2 * there.vectors.shape[0] // 3])
+
+
+@pytest.mark.parametrize("documents, message", [
+    ([], "relations of its schema are marked"),
+    ([Document("d", "Ann.")], "relations of its schema are marked"),
+    ([Document(str(n), "Ann met Bob.", mentions=(), relations=(Relation("Ann", "met", "Bob"),)) for n in range(4)], "of its schema"),
+    ([family(0, random.Random(0))], "3 labelled documents or more"),
+])
+def test_what_it_cannot_learn_from_is_named(tiny, documents, message):
+    with pytest.raises(BadInput, match=message):
+        TrainedRelater(FAMILY, tiny, (0, 2)).fit(documents)
+
+
+def test_unfitted_it_says_so(tiny):
+    with pytest.raises(BadInput, match="has not been fitted"):
+        TrainedRelater(FAMILY, tiny).relate([family(0, random.Random(0))], [family(0, random.Random(0)).mentions])

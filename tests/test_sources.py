@@ -43,7 +43,8 @@ JATS = """<?xml version="1.0" encoding="UTF-8"?>
 <pub-date date-type="pub"><day>2</day><month>03</month><year>2024</year></pub-date>
 <abstract abstract-type="graphical"><p>A picture.</p></abstract>
 <abstract><sec><title>Aim</title><p>To treat wheeze.</p></sec></abstract></article-meta></front>
-<body><p>First, &#945;-agonists [<xref ref-type="bibr" rid="r1">1</xref>].</p><sec><label>2</label><title>Methods</title>
+<body><p>First, &#945;-agonists [<xref ref-type="bibr" rid="r1">1</xref>].</p>
+<sec><label>2</label><title>Methods</title>
 <p>Second <xref ref-type="fig">Figure 1</xref>,
 <inline-formula><mml:math><mml:mi>x</mml:mi></mml:math></inline-formula>.</p>
 <fig><caption><p>Third.</p></caption></fig><table-wrap><table><tr><td>no</td></tr></table></table-wrap></sec></body>
@@ -230,6 +231,14 @@ def test_a_folder_tells_the_kind_where_the_file_does_not(tmp_path):
     assert read_sources(tmp_path / "Patents" / "c.txt")[0].source == "patent"
 
 
+def test_the_nearest_folder_counts(tmp_path):
+    for where in ("papers/guidelines", "guidelines/papers"):
+        (tmp_path / where).mkdir(parents=True)
+        put(tmp_path / where, a__pdf=PDF)
+    kinds = {document.id: document.source for document in read_sources(tmp_path)}
+    assert kinds == {"papers/guidelines/a.pdf": "guideline", "guidelines/papers/a.pdf": "paper"}
+
+
 def test_entries_of_a_feed_follow_their_folder(tmp_path):
     (tmp_path / "papers").mkdir()
     put(tmp_path / "papers", a__rss=ATOM)
@@ -338,7 +347,10 @@ def test_a_feed_that_is_broken_before_and_declares_entities_after(tmp_path):
     ("j.xml", b"<article>\xff</article>", "not XML"),
     ("k.xml", "<article><title>DocBook</title></article>", "article 1 has no <front>"),
     ("l.xml", "<rss/>", "a feed without entries"), ("o.rss", "<rss><title>&#xD800;<x></rss>", "a broken feed"),
-    ("f.bib", "@misc{a, title={" + "{" * 2000 + "x" + "}" * 2000 + "}}", "the entry has LaTeX that cannot be read"), ("m.rss", "<html/>", "no feed, but <html>"),
+    ("f.bib", "@misc{a, title={" + "{" * 2000 + "x" + "}" * 2000 + "}}", "LaTeX that cannot be read"),
+    ("g.bib", "@misc{a, title={" + r"\'e" * 40_000 + "}}", "a field of more than 100,000 characters"),
+    ("h.html", "<div><table><td></div></table>" * 60_000, "elements left open"),
+    ("m.rss", "<html/>", "no feed, but <html>"),
     ("n.atom", "nothing", "not XML"),
     ("a.pdf", b"", "is empty"), ("b.pdf", b"%PDF-1.7\n", "a broken PDF"), ("c.pdf", PDF[:500], "a broken PDF"),
     ("d.pdf", BLOG, "a broken PDF"),
@@ -372,6 +384,16 @@ def test_broken_files_are_named_and_can_be_collected(tmp_path, name, content, sa
     assert "Fine." in [document.text for document in read_sources(tmp_path, bad)]
     assert len(bad) == (not name.endswith("docx"))
     assert time.perf_counter() - begun < 20
+
+
+@each("before, after", [("<pmc-articleset>", "</pmc-articleset>"),
+                        ("<OAI-PMH xmlns='x'><record><metadata>", "</metadata></record></OAI-PMH>"),
+                        ("<j:set xmlns:j='x'>", "</j:set>")])
+def test_articles_inside_what_servers_answer(tmp_path, before, after):
+    article = JATS[JATS.index("<article "):]
+    other = article.replace(">42<", ">43<").replace("<article ", "<article xmlns='https://jats.nlm.nih.gov/ns/' ")
+    put(tmp_path, a__xml=before + article + other + after)
+    assert [document.id for document in read_sources(tmp_path)] == ["42", "43"]
 
 
 def test_good_articles_before_a_break_are_kept(tmp_path):
@@ -535,14 +557,16 @@ def test_the_main_part(tmp_path):
 
 @each("head, title", [('<meta property="og:title" content="By og"><title>x - site</title>', "By og"),
                       ("<title>By title</title>", "By title"),
-                      ('<meta name=citation_title content="By citation"><meta property="og:title" content="no">', "By citation")])
+                      ('<meta name=citation_title content="Cited"><meta property="og:title" content="no">', "Cited")])
 def test_titles(tmp_path, head, title):
     put(tmp_path, a__html=f"<html><head>{head}</head><body><p>text</p></body></html>")
     assert read_sources(tmp_path)[0].text == f"{title}\n\ntext"
 
 
 def test_a_date_in_what_is_not_the_text_does_not_count(tmp_path):
-    put(tmp_path, a__html="<nav><time datetime=2001-01-01>x</time></nav><main><p>By Ash, <time datetime=2024-03-05>today</time></main>")
+    aside = "<nav><time datetime=2001-01-01>x</time></nav>"
+    line = "<p>By Ash, <time datetime=2024-03-05>today</time></p>"
+    put(tmp_path, a__html=f"{aside}<main>{line}</main>")
     assert read_sources(tmp_path)[0].date == "2024-03-05"
 
 
