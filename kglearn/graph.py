@@ -7,7 +7,7 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #421964b5
+# %% ../nbs/10_graph.ipynb #d31d0b60
 import hashlib
 import heapq
 import html
@@ -15,6 +15,7 @@ import json
 import math
 import sqlite3
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -299,7 +300,7 @@ CREATE INDEX IF NOT EXISTS same_by_root ON same(root);
 INSERT OR IGNORE INTO meta VALUES('format', '{FORMAT}'), ('schema', '{{"types": []}}');
 """
 
-# %% ../nbs/10_graph.ipynb #521f6222
+# %% ../nbs/10_graph.ipynb #a3b394fd
 PATIENCE = 60  # seconds that a writer waits for another one to finish
 CACHE = 65_536  # KiB of the file that may be held in memory: a quarter less work in writing 200,000 facts than with 2,000
 
@@ -312,6 +313,17 @@ def _make_tables(database: sqlite3.Connection) -> None:
     for statement in filter(str.strip, _TABLES.split(";")):
         database.execute(statement)
     database.execute("COMMIT")
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    "Switch to a log that is written ahead. For this alone SQLite does not wait while another process does the same."
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return database.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 def _connect(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a graph, made if the file is new; a `BadInput` for anything else."
@@ -326,7 +338,7 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
                            f"use the version that wrote it")
         if "trust" not in tables:  # the youngest of them
             _make_tables(database)
-        database.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(database)
         database.execute("PRAGMA synchronous=FULL")
         database.execute(f"PRAGMA cache_size=-{CACHE}")
     except sqlite3.OperationalError as error:

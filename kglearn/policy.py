@@ -6,12 +6,11 @@
 __all__ = ['NONE', 'behaviour', 'draw', 'Decision', 'decision_id', 'uniform', 'Policy', 'Rewarded', 'FeedbackLog', 'gold_action',
            'SimulatedPerson', 'with_answers']
 
-# %% ../nbs/40_policy.ipynb #e4b39487
+# %% ../nbs/40_policy.ipynb #99675416
 import hashlib
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .data import BadInput, Document
-from .graph import ANSWER_ERROR, PATIENCE
+from .graph import ANSWER_ERROR, PATIENCE, _write_ahead
 from .history import rewrite
 from .objective import IGNORE
 from .skill import SkillModel, Window, logits_of
@@ -134,7 +133,7 @@ class Policy:
         # Six digits are the same on any machine; digits and not places, for a rare action's chance must not become 0.
         return Decision(id, row.document, start, end, self.actions[drawn], float(f"{mu[drawn]:.6g}"), candidates, self.version, self.revision)
 
-# %% ../nbs/40_policy.ipynb #4ef9cc42
+# %% ../nbs/40_policy.ipynb #538d4484
 _TABLES = """
 CREATE TABLE IF NOT EXISTS decision(id TEXT PRIMARY KEY, document TEXT, fields TEXT);
 CREATE TABLE IF NOT EXISTS reward(decision TEXT PRIMARY KEY, reward INTEGER, source TEXT);
@@ -146,17 +145,6 @@ class Rewarded:
     decision: Decision
     reward: int
     source: str
-
-def _write_ahead(database: sqlite3.Connection) -> None:
-    "Switch to a log that is written ahead. For this alone SQLite does not wait while another process does the same."
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return database.execute("PRAGMA journal_mode=WAL").close()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-        time.sleep(0.01)
 
 def _open_log(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a log, made if the file is new; a `BadInput` for anything else."
