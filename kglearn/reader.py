@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'AT_ONCE', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types',
-           'word_labels', 'labelled_mentions', 'LinearTagger', 'phrases', 'TermTagger', 'ReadReport', 'Reading',
-           'Reader']
+           'word_labels', 'labelled_mentions', 'LinearTagger', 'ReadReport', 'Reading', 'Reader']
 
 # %% ../nbs/15_reader.ipynb #79f15f31
 from bisect import bisect_left
@@ -229,7 +228,7 @@ def _word_vectors(document: Document, encoder: Encoder, layers: Sequence[int]):
     vectors = torch.cat(vectors).float() if vectors else torch.zeros(0, len(layers) * encoder.width)
     return offsets, torch.nn.functional.layer_norm(vectors, vectors.shape[-1:])
 
-# %% ../nbs/15_reader.ipynb #15af40ef
+# %% ../nbs/15_reader.ipynb #0ed67b7d
 class LinearTagger:
     """A linear classifier of words (begins, is inside, is outside a mention) on the frozen encoder's vectors.
 
@@ -255,7 +254,7 @@ class LinearTagger:
         import torch
         labelled = [document for document in documents if document.mentions is not None]
         if not labelled:
-            raise BadInput("a linear tagger needs labelled documents to learn from, and none were given: label some, or use a TermTagger")
+            raise BadInput("a linear tagger needs labelled documents to learn from, and none were given: label some, or read in open mode (kglearn.terms)")
         read = [_word_vectors(document, self.encoder, self.layers) for document in labelled]
         labels = [label for document, (offsets, _) in zip(labelled, read) for label in word_labels(document.mentions, offsets, self.types)]
         self.weight = _logistic_regression(torch.cat([vectors for _, vectors in read]), torch.tensor(labels, dtype=torch.long),
@@ -272,47 +271,6 @@ class LinearTagger:
         offsets, vectors = _word_vectors(document, self.encoder, self.layers)
         scores = vectors @ self.weight[:, :-1].T + self.weight[:, -1]
         return labelled_mentions(scores.argmax(-1).tolist(), offsets, self.types)
-
-# %% ../nbs/15_reader.ipynb #470e7c7f
-def phrases(text: str) -> list[tuple[int, int]]:
-    "Offsets of maximal runs of up to four words on one line, with no stop word, sign, number or one- or two-letter word among them."
-    found: list[tuple[int, int, int]] = []
-    for start, end in words(text):
-        piece = text[start:end]
-        if piece[0].isalnum() and not piece.isdigit() and piece.casefold() not in STOPWORDS and len(piece) > 2:
-            if found and text[found[-1][1]:start] == " ":
-                found[-1] = (found[-1][0], end, found[-1][2] + 1)
-            else:
-                found.append((start, end, 1))
-    return [(start, end) for start, end, count in found if count <= 4]
-
-# %% ../nbs/15_reader.ipynb #4c8a94d0
-class TermTagger:
-    """Noun-phrase-like terms of unlabelled documents: runs of words between stop words and signs, said at least twice.
-
-    Type `"term"`. Scored by how often the phrase comes times how many words it has (C-value without nesting; Frantzi and
-    others 2000). It knows no grammar: verbs slip in. English. The last resort, and marked as such.
-
-    Args:
-        least: how often a phrase must come, over all documents.
-        keep: how many terms are kept for each document, on average.
-    """
-    def __init__(self, least: int = 2, keep: float = 8):
-        self.least, self.keep, self.terms = least, keep, frozenset()
-
-    def fit(self, documents: Iterable[Document]) -> "TermTagger":
-        "Choose the terms."
-        documents = list(documents)
-        said = Counter(normalise(document.text[start:end]) for document in documents for start, end in phrases(document.text))
-        scored = {term: count * (1 + term.count(" ")) for term, count in said.items() if count >= self.least}
-        best = sorted(scored, key=lambda term: (-scored[term], term))
-        self.terms = frozenset(best[:int(self.keep * len(documents)) + 10])
-        return self
-
-    def tag(self, documents: Iterable[Document]) -> list[list[Mention]]:
-        "The chosen terms where they stand."
-        return [[Mention(start, end, "term") for start, end in phrases(document.text)
-                 if normalise(document.text[start:end]) in self.terms] for document in documents]
 
 # %% ../nbs/15_reader.ipynb #7da1a041
 @dataclass

@@ -6,7 +6,7 @@
 __all__ = ['WORKSPACE_FORMAT', 'FIRST_TERMS', 'EVOLVE_TERMS', 'WAYS', 'SkillTagger', 'write_json', 'Gaps', 'Version',
            'LearningSystem', 'summary_of', 'add_answer', 'Evolution', 'copy_with', 'Why', 'Purged']
 
-# %% ../nbs/60_system.ipynb #f03e1eae
+# %% ../nbs/60_system.ipynb #2a679ee2
 import hashlib
 import json
 import math
@@ -30,10 +30,11 @@ from .history import known_only_from, purge as purge_graph, traces
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
-from .reader import DictionaryTagger, Reader, ReadReport, TermTagger
+from .reader import DictionaryTagger, Reader, ReadReport
 from .relations import relater_for
 from .skill import (Recipe, SkillModel, SkillProcessor, Trained, Window, count_table, f1_of, interval_of, known_types,
                            load_skill, logits_of, read_mentions, resampled_f1, save_skill, train_skill)
+from .terms import open_reader
 from .text import normalise, sentences, shared_encoder
 
 # %% ../nbs/60_system.ipynb #0e2ce748
@@ -276,19 +277,21 @@ def rollback(self: LearningSystem, name: str = "") -> str:
     self.go_live(self.version(name or before[-1]).name)
     return self.live.name
 
-# %% ../nbs/60_system.ipynb #611aaca1
+# %% ../nbs/60_system.ipynb #782c2948
 @patch
 def read(self: LearningSystem, documents: Iterable[Document], progress: str = "") -> ReadReport:
-    """Read documents into K: with the live skill if there is one, else with the dictionary, else as bare terms.
+    """Read documents into K: with the live skill if there is one, else with the dictionary, else in open mode.
 
     Their labels, if they have some, are not looked at: those enter by `learn`.
     """
     documents, dictionary = [document.unlabelled() for document in documents], self.kg.dictionary()
-    if (self.folder / "live.json").exists():
-        tagger = SkillTagger(self.live.skill, self.live.processor)
+    has_skill = (self.folder / "live.json").exists()
+    if has_skill or dictionary:
+        tagger = SkillTagger(self.live.skill, self.live.processor) if has_skill else DictionaryTagger(dictionary)
+        reader = Reader(self.kg, tagger, dictionary, relater_for(self.kg.schema), encoder=self.encoder)
     else:
-        tagger = DictionaryTagger(dictionary) if dictionary else TermTagger().fit(documents)
-    report = Reader(self.kg, tagger, dictionary, relater_for(self.kg.schema), encoder=self.encoder).read(documents, progress)
+        reader = open_reader(self.kg, documents, encoder=self.encoder)
+    report = reader.read(documents, progress)
     self.event("read", **asdict(report))
     return report
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LONGEST', 'OPEN_PATTERNS', 'MANY_TERMS', 'HEAD_CONFIDENCE', 'COMPANY_CONFIDENCE', 'OPEN_SCHEMA', 'TERM_CONFIDENCE',
            'word_uses', 'role', 'term_runs', 'candidate_terms', 'c_value', 'expected_share', 'weirdness', 'TermTagger',
-           'spelling_key', 'TermGroup', 'same_terms', 'group_terms', 'open_facts', 'log_likelihood', 'OpenRelater',
-           'open_reader', 'read_open', 'core_graph']
+           'TermGroup', 'same_terms', 'group_terms', 'open_facts', 'log_likelihood', 'OpenRelater', 'open_reader',
+           'read_open', 'core_graph']
 
-# %% ../nbs/16_terms.ipynb #8819c8e7
+# %% ../nbs/16_terms.ipynb #7fee4216
 import json
 import math
 import re
@@ -24,7 +24,7 @@ from .data import DictionaryEntry, Document, Mention
 from .graph import Evidence, KnowledgeGraph, Rules, Schema
 from .interchange import to_networkx
 from .linking import link, long_forms, names_of
-from .reader import STOPWORDS, Reader, ReadReport
+from .reader import STOPWORDS, Reader, ReadReport, spelling_key
 from .relations import by_sentence
 from .text import Encoder, default_encoder_path, normalise, sentences, shared_encoder, words
 
@@ -270,18 +270,6 @@ class TermTagger:
                 if first >= free and (name in self.scores or expanded.get(name) in self.scores):
                     yield Mention(run[first][0], run[last][1], "term")
                     free = last + 1
-
-# %% ../nbs/16_terms.ipynb #426793eb
-def spelling_key(name: str) -> str:
-    """What different spellings of one name have in common: case, plurals, hyphens, spaces, 's, and British or American letters.
-
-    Only for comparing names of one list: two short names of different things may have one key.
-    """
-    parts = [normalise(part) for part in normalise(name).replace(" ' s", "").split()]
-    return "".join(_BRITISH.sub(lambda found: _AMERICAN[found[0]], part) if len(part) > 5 else part for part in parts)
-
-_AMERICAN = {"ae": "e", "oe": "e", "our": "or", "lled": "led", "lling": "ling", "isation": "ization", "is": "iz", "ys": "yz", "ogue": "og", "tre": "ter"}
-_BRITISH = re.compile(r"ae|oe|our|lled$|lling$|isation$|[iy]s(?=e[drs]?$|ing$)|ogue$|tre$")
 
 # %% ../nbs/16_terms.ipynb #02da0d00
 @dataclass(frozen=True)

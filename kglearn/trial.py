@@ -169,14 +169,15 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
                 schema=schema or Schema(), dictionary=tuple(learn_types(dictionary, first)), simulate=simulate,
                 notes=tuple(_cannot(gold, dictionary, schema, third, skipped)), **options)
 
-# %% ../nbs/61_trial.ipynb #6da7d076
+# %% ../nbs/61_trial.ipynb #9d526b40
 def _cannot(gold, dictionary, schema, measured, skipped: int) -> list[str]:
     "What these documents do not allow, in whole sentences."
     notes = []
     if not gold:
         notes.append("No document has labels, so no skill was trained and no question asked: K was read with " + (
-            "the dictionary alone." if dictionary else "bare terms, words that come together often: expect noise. Give --dictionary, or label some documents."))
-    if schema is None or not set(schema.relations) & set(PATTERNS):
+            "the dictionary alone." if dictionary else "nothing but the texts: terms that they make likely, and what their sentences say of these (is a, part of, uses, requires, "
+            "related to). Expect noise. Give --dictionary, or label some documents."))
+    if (gold or dictionary) and (schema is None or not set(schema.relations) & set(PATTERNS)):
         notes.append("No relation with known patterns was given, so facts are co-occurrence in one sentence, called related_to: "
                      "they say that two things were mentioned together, no more. Give --schema to read real relations.")
     if gold and not measured:

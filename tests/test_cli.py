@@ -189,7 +189,7 @@ def test_no_labels_and_nothing_else(notes, tmp_path):
     result = command("run", notes / "notes", "-w", tmp_path / "w", "--json", "-")
     assert result.returncode == 0, result.stderr
     said = json.loads(result.stdout)
-    assert any("bare terms" in note for note in said["notes"]) and any("co-occurrence" in note for note in said["notes"])
+    assert any("nothing but the texts" in note and "--dictionary" in note for note in said["notes"])
     held = json.loads(command("status", "-w", tmp_path / "w", "--json", "-").stdout)
     assert held["documents"] == 3 and held["entities"] > 0 and held["live"] is None
     refused(command("run", notes / "notes" / "friday.txt", "-w", tmp_path / "w"), "made from other documents or options", "a new folder")

@@ -106,9 +106,9 @@ def test_notes_say_what_cannot_be_done():
     documents = load_clinic("train")[:6]
     assert not plan_for(documents, labelled=3, test=3, schema=CLINIC_SCHEMA).notes
     unlabelled = plan_for([document.unlabelled() for document in documents])
-    assert any("bare terms" in note for note in unlabelled.notes)
+    assert any("nothing but the texts" in note for note in unlabelled.notes)
     assert any("dictionary alone" in note for note in plan_for([d.unlabelled() for d in documents], dictionary=[DictionaryEntry("d", "disease", ("fever",))]).notes)
-    assert any("related_to" in note for note in unlabelled.notes)
+    assert any("related to" in note for note in unlabelled.notes) and not any("co-occurrence" in note for note in unlabelled.notes)
     assert "left out" in plan_for(documents, skipped=2).notes[-1]
 
 
