@@ -425,6 +425,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'kglearn.linking._highest': ('linking.html#_highest', 'kglearn/linking.py'),
                                  'kglearn.linking._is_right': ('linking.html#_is_right', 'kglearn/linking.py'),
                                  'kglearn.linking._names_in': ('linking.html#_names_in', 'kglearn/linking.py'),
+                                 'kglearn.linking._without_gaps': ('linking.html#_without_gaps', 'kglearn/linking.py'),
                                  'kglearn.linking.link': ('linking.html#link', 'kglearn/linking.py'),
                                  'kglearn.linking.link_accuracy': ('linking.html#link_accuracy', 'kglearn/linking.py'),
                                  'kglearn.linking.long_forms': ('linking.html#long_forms', 'kglearn/linking.py'),

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['EXACT', 'long_forms', 'names_of', 'link', 'NameIndex', 'Candidate', 'Candidates', 'Linker', 'link_accuracy', 'Ranker']
 
-# %% ../nbs/13_linking.ipynb #c8af18ba
+# %% ../nbs/13_linking.ipynb #664b216b
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -16,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
-from .text import Encoder, abbreviations, normalise
+from .text import _HAN_KANA, Encoder, abbreviations, normalise
 
 # %% ../nbs/13_linking.ipynb #d30c3aa6
 def long_forms(text: str) -> dict[str, str]:
@@ -55,7 +56,13 @@ def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, Di
     return [mention if mention.entity else replace(mention, entity=key(mention, name))
             for mention, name in zip(mentions, _names_in(document, mentions))]
 
-# %% ../nbs/13_linking.ipynb #48939928
+# %% ../nbs/13_linking.ipynb #7d4157d0
+_GAP = re.compile(rf"(?<=[{_HAN_KANA}]) (?=[{_HAN_KANA}])")
+
+def _without_gaps(name: str) -> str:
+    "A normalised name as Chinese and Japanese are written: `normalise` puts a space between their characters, and pieces end at spaces."
+    return _GAP.sub("", name)
+
 class NameIndex:
     """Finds the names of a list that are most like a given one: by letters, and by meaning if there is an encoder.
 
@@ -73,7 +80,7 @@ class NameIndex:
         if not names:
             raise BadInput("an index of no names finds nothing: give a dictionary with at least one entry")
         self.names, self.encoder, self.weight = list(names), encoder, weight
-        self._letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
+        self._letters = TfidfVectorizer(analyzer="char_wb", preprocessor=_without_gaps, ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
         self._table = self._letters.fit_transform(self.names)
         self._vectors = _embed(encoder, self.names, progress) if encoder else None
 

@@ -186,3 +186,12 @@ def test_any_id_of_an_entry_is_right():
     documents = [Document(id, "gout", mentions=(Mention(0, 4, "disease", id),)) for id in ("D1", "138900", "D2", "D9")]
     assert [link_accuracy(linker, [document]) for document in documents] == [1, 1, 0, 0], "D9 would be new, and is linked"
     assert linker.same["138900"] == "D1" and "138900" not in linker.entities
+
+
+def test_chinese_names_are_compared_by_runs_of_characters():
+    index = NameIndex([normalise(name) for name in ("高血压", "2型糖尿病", "妊娠期糖尿病", "低血压")])
+    (first, score), (second, _) = index.nearest([normalise("原发性高血压")], 2)[0]
+    assert (first, second) == (normalise("高血压"), normalise("低血压")) and 0.5 < score < 0.999
+    (turned, score), _ = index.nearest([normalise("糖尿病2型")], 2)[0]
+    assert turned == normalise("2型糖尿病") and score < 0.999, "the order of the characters counts"
+    assert index.nearest([normalise("高血压")], 1)[0][0][1] == pytest.approx(1)

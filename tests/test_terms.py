@@ -63,12 +63,12 @@ def test_on_bc5cdr_the_best_terms_are_names_more_often():
         pytest.skip(str(error))
     documents = read_documents([path])
     gold = {normalise(document.surface(mention)) for document in documents for mention in document.mentions}
-    counts = candidate_terms(documents)
+    counts = {term: count for term, count in candidate_terms(documents).items() if count > 1}
     ways = {"termhood": list(TermTagger().fit([document.unlabelled() for document in documents]).scores),
-            "count": [phrase for phrase, _ in counts.most_common()], "chance": random.Random(0).sample(sorted(counts), len(counts))}
+            "count": sorted(counts, key=lambda term: (-counts[term], term)), "chance": random.Random(0).sample(sorted(counts), len(counts))}
     shares = {way: [round(sum(term in gold for term in found[:size]) / size, 3) for size in (100, 500)] for way, found in ways.items()}
     print(shares)
-    assert all(best > common + 0.05 > chance for best, common, chance in zip(*shares.values()))
+    assert all(best > max(common, chance) + 0.05 for best, common, chance in zip(*shares.values()))
 
 
 # One thing under several names
