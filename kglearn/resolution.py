@@ -7,7 +7,7 @@ __all__ = ['OPPOSITES', 'LETTERS', 'SAID', 'SHARED', 'split_names', 'alike', 'de
            'Proposals', 'rejections', 'reject', 'proposals', 'side_by_side', 'resolve', 'review', 'accept', 'undo',
            'choose_threshold', 'Spread', 'spread', 'PairScores', 'pair_scores']
 
-# %% ../nbs/17_resolution.ipynb #23cb0238
+# %% ../nbs/17_resolution.ipynb #d9032ad8
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 
 from .data import BadInput, Document, Table
 from .graph import Contradiction, Evidence, Fact, KnowledgeGraph, Merge, contradictions, noisy_or, roots
-from .linking import link, long_forms
+from .linking import _embed, link, long_forms
 from .text import Encoder, sentences, words
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _near_by_meaning(vectors: np.ndarray, near: int) -> set[tuple[int, int]]:
         pairs |= {(min(a, b), max(a, b)) for a, row in zip(there.tolist(), there[nearest].tolist()) for b in row}
     return pairs
 
-# %% ../nbs/17_resolution.ipynb #2d1c0355
+# %% ../nbs/17_resolution.ipynb #6cac998c
 def _letters_of(names: Sequence[str]) -> "csr_matrix":
     "TF-IDF weighted pieces of 2 to 4 letters, a row of length 1 for each name."
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -158,11 +158,7 @@ def _letters_of(names: Sequence[str]) -> "csr_matrix":
 
 def _vectors_of(names: Sequence[str], encoder: Encoder | None, progress: str) -> np.ndarray:
     "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read, and for all if there is no encoder."
-    vectors = np.zeros((len(names), encoder.width if encoder else 1), np.float32)
-    readable = [row for row, name in enumerate(names) if encoder and encoder.readable(name)]
-    if readable:
-        vectors[readable] = encoder.embed([names[row] for row in readable], progress).numpy()
-    return vectors
+    return _embed(encoder, names, progress) if encoder else np.zeros((len(names), 1), np.float32)
 
 # %% ../nbs/17_resolution.ipynb #9a400f3b
 @dataclass(frozen=True)
