@@ -6,7 +6,7 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'AT_ONCE', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types',
            'word_labels', 'labelled_mentions', 'LinearTagger', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #79f15f31
+# %% ../nbs/15_reader.ipynb #8c752e27
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .data import BadInput, DictionaryEntry, Document, Mention
 from .graph import Evidence, KnowledgeGraph
 from .linking import EXACT, Linker, link, long_forms, names_of
-from .relations import PatternRelater
+from .relations import PatternRelater, _Words
 from .text import Encoder, normalise, sentences, shared_encoder, windows, words
 
 # %% ../nbs/15_reader.ipynb #b9cd29ce
@@ -204,7 +204,7 @@ def labelled_mentions(labels: Sequence[int], offsets: Sequence[tuple[int, int]],
         before = label
     return found
 
-# %% ../nbs/15_reader.ipynb #1a61bb2d
+# %% ../nbs/15_reader.ipynb #e2eda9a5
 def _logistic_regression(vectors, labels, classes: int, decay: float, steps: int):
     "Weights `[classes, width + 1]`, the offset last, that minimise cross-entropy + decay * sum of squares; L-BFGS."
     import torch
@@ -221,12 +221,8 @@ def _logistic_regression(vectors, labels, classes: int, decay: float, steps: int
 
 def _word_vectors(document: Document, encoder: Encoder, layers: Sequence[int]):
     "Offsets of all words of a document, however long, and their vectors `[words, width]`, each brought to length and mean alike."
-    import torch
-    stretches = windows(document.text, encoder)
-    offsets = [(start + s, start + e) for start, end in stretches for s, e in words(document.text[start:end])]
-    vectors = encoder.word_vectors([document.text[start:end] for start, end in stretches], layers)
-    vectors = torch.cat(vectors).float() if vectors else torch.zeros(0, len(layers) * encoder.width)
-    return offsets, torch.nn.functional.layer_norm(vectors, vectors.shape[-1:])
+    held = _Words(document, encoder, layers)
+    return held.offsets, held.vectors
 
 # %% ../nbs/15_reader.ipynb #0ed67b7d
 class LinearTagger:
