@@ -153,7 +153,7 @@ def knowledge_player(piece: NameEvidence) -> Player:
         return Player("answer", f"{word} to {piece.type}", piece.document, evidence=piece)
     return Player("document", piece.document, piece.type, evidence=piece)
 
-# %% ../nbs/50_explain.ipynb #595ef7ba
+# %% ../nbs/50_explain.ipynb #0ab48d70
 @dataclass(eq=False)
 class Game:
     """The log-odds of one action on one span, for any group of words and pieces of K; made by `skill_score`.
@@ -194,16 +194,18 @@ class Game:
         pieces = len(self.players) - self.words
         return f"Game({self.words} words, {pieces} pieces of knowledge, {self.evaluations} groups scored)"
 
-    def __call__(self, masks: Tensor) -> Tensor:
-        self.evaluations += len(masks)
-        keys = _keys(masks)
-        missing = masks[_first_met(keys, self._scores)].bool()
-        if len(missing):
-            self.skill.eval()
-            with torch.no_grad():
-                vectors = self.span_vectors(missing[:, :self.words])
-                self._scores |= zip(_keys(missing), self.log_odds(vectors, *self.knowledge(missing[:, self.words:])))
-        return torch.stack([self._scores[key] for key in keys])
+# %% ../nbs/50_explain.ipynb #b5172d27
+@patch
+def __call__(self: Game, masks: Tensor) -> Tensor:
+    self.evaluations += len(masks)
+    keys = _keys(masks)
+    missing = masks[_first_met(keys, self._scores)].bool()
+    if len(missing):
+        self.skill.eval()
+        with torch.no_grad():
+            vectors = self.span_vectors(missing[:, :self.words])
+            self._scores |= zip(_keys(missing), self.log_odds(vectors, *self.knowledge(missing[:, self.words:])))
+    return torch.stack([self._scores[key] for key in keys])
 
 def _keys(masks: Tensor) -> list[bytes]:
     "Each row as a key of a dictionary."
@@ -320,7 +322,7 @@ def skill_score(skill: SkillModel, processor: SkillProcessor, document: Document
 def _graph_player(snapshot: GraphSnapshot, row: int) -> Player:
     return Player("graph", "graph vector", next(key for key, number in snapshot.rows.items() if number == row))
 
-# %% ../nbs/50_explain.ipynb #885e1b19
+# %% ../nbs/50_explain.ipynb #60e97563
 @dataclass(frozen=True)
 class Share:
     "What a player adds to the log-odds, on average over all orders; `error` is the standard error, 0 where exact."
@@ -328,6 +330,7 @@ class Share:
     value: float
     error: float = 0.0
 
+# %% ../nbs/50_explain.ipynb #b8ac7fdb
 @dataclass(frozen=True)
 class Explanation:
     """Why the skill gave (or would give) an action to a span. In log-odds throughout.

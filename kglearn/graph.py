@@ -300,7 +300,7 @@ CREATE INDEX IF NOT EXISTS same_by_root ON same(root);
 INSERT OR IGNORE INTO meta VALUES('format', '{FORMAT}'), ('schema', '{{"types": []}}');
 """
 
-# %% ../nbs/10_graph.ipynb #a3b394fd
+# %% ../nbs/10_graph.ipynb #382d18fc
 PATIENCE = 60  # seconds that a writer waits for another one to finish
 CACHE = 65_536  # KiB of the file that may be held in memory: a quarter less work in writing 200,000 facts than with 2,000
 
@@ -325,6 +325,7 @@ def _write_ahead(database: sqlite3.Connection) -> None:
                 raise
         time.sleep(0.01)
 
+# %% ../nbs/10_graph.ipynb #ffe4936a
 def _connect(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a graph, made if the file is new; a `BadInput` for anything else."
     try:
@@ -390,7 +391,7 @@ class KnowledgeGraph:
         "Number of the last complete revision; 0 for an empty graph."
         return self._rows("SELECT coalesce(max(id), 0) FROM revision")[0][0]
 
-# %% ../nbs/10_graph.ipynb #715a4624
+# %% ../nbs/10_graph.ipynb #05aead17
 @patch
 @contextmanager
 def transaction(self: KnowledgeGraph, note: str = ""):
@@ -419,6 +420,7 @@ def _whole(self: KnowledgeGraph, note: str):
             self._db.execute("ROLLBACK")
         raise
 
+# %% ../nbs/10_graph.ipynb #68822460
 @patch
 @contextmanager
 def _step(self: KnowledgeGraph):
@@ -678,7 +680,7 @@ def _by_fact(rows: list[tuple]) -> Iterator[tuple[tuple[str, str, str], list[tup
     for triple, group in groupby(rows, key=lambda row: row[:3]):
         yield triple, list(group)
 
-# %% ../nbs/10_graph.ipynb #8cd09c48
+# %% ../nbs/10_graph.ipynb #313f6d69
 @patch
 def facts(self: KnowledgeGraph) -> Iterator[Fact]:
     "Every fact with its belief, in order of head, relation, tail."
@@ -698,6 +700,7 @@ def _fact_rows(self: KnowledgeGraph, views: _Views) -> list[tuple]:
     return self._rows(f"SELECT {views.root('head')}, relation, {views.root('tail')}, {_EVIDENCE} FROM evidence "
                       f"WHERE removed = 0 ORDER BY head, relation, tail")
 
+# %% ../nbs/10_graph.ipynb #f3d900d0
 @patch
 def neighbors(self: KnowledgeGraph, key: str) -> list[Fact]:
     "Facts with this entity at either end, in order of head, relation, tail."

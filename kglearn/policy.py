@@ -72,7 +72,7 @@ def uniform(seed: int, key: str) -> float:
     "A number in [0, 1) that depends on seed and key alone, so that an interrupted run goes on as it would have."
     return int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:6], "big") / 2 ** 48
 
-# %% ../nbs/40_policy.ipynb #848addc6
+# %% ../nbs/40_policy.ipynb #ea5ab748
 @dataclass(frozen=True)
 class Policy:
     """pi(a|s) = softmax(W^T phi(s)), with exploration.
@@ -104,34 +104,40 @@ class Policy:
         "Names of the actions, none first."
         return [NONE, *self.skill.config.types]
 
-    def probabilities(self, rows: Sequence[Window]) -> list[Tensor]:
-        "pi(a|s) of each span of each window, `[spans, actions]`; the skill's offset is part of it."
-        shift = torch.zeros(len(self.actions))
-        shift[0] = self.skill.config.offset
-        return [(logits + shift).softmax(-1) for logits in logits_of(self.skill, rows)]
+# %% ../nbs/40_policy.ipynb #3fd707d3
+@patch
+def probabilities(self: Policy, rows: Sequence[Window]) -> list[Tensor]:
+    "pi(a|s) of each span of each window, `[spans, actions]`; the skill's offset is part of it."
+    shift = torch.zeros(len(self.actions))
+    shift[0] = self.skill.config.offset
+    return [(logits + shift).softmax(-1) for logits in logits_of(self.skill, rows)]
 
-    def act(self, rows: Sequence[Window], per_document: int = 12) -> list[Decision]:
-        """Decide about the spans nearest the edge of doubt, in order of place.
+# %% ../nbs/40_policy.ipynb #e59801d5
+@patch
+def act(self: Policy, rows: Sequence[Window], per_document: int = 12) -> list[Decision]:
+    """Decide about the spans nearest the edge of doubt, in order of place.
 
-        Args:
-            rows: windows, as the skill's processor makes them.
-            per_document: how many spans in each window; all but long documents have one window.
-        """
-        decisions = []
-        for row, chances in zip(rows, self.probabilities(rows)):
-            doubt = (1 - chances[:, 0] - self.doubt).abs()
-            asked = doubt.argsort(stable=True)[:per_document].sort().values
-            decisions += [self._decide(row, span, chances[span]) for span in asked.tolist()]
-        return decisions
+    Args:
+        rows: windows, as the skill's processor makes them.
+        per_document: how many spans in each window; all but long documents have one window.
+    """
+    decisions = []
+    for row, chances in zip(rows, self.probabilities(rows)):
+        doubt = (1 - chances[:, 0] - self.doubt).abs()
+        asked = doubt.argsort(stable=True)[:per_document].sort().values
+        decisions += [self._decide(row, span, chances[span]) for span in asked.tolist()]
+    return decisions
 
-    def _decide(self, row: Window, span: int, chances: Tensor) -> Decision:
-        start, end = row.characters(span)
-        id = decision_id(self.version, row.document, start, end)
-        mu = behaviour(chances, self.exploration)
-        drawn = draw(mu, uniform(self.seed, id))
-        candidates = tuple((action, round(chance, 4)) for action, chance in zip(self.actions, chances.tolist()))
-        # Six digits are the same on any machine; digits and not places, for a rare action's chance must not become 0.
-        return Decision(id, row.document, start, end, self.actions[drawn], float(f"{mu[drawn]:.6g}"), candidates, self.version, self.revision)
+# %% ../nbs/40_policy.ipynb #d6e9ac4e
+@patch
+def _decide(self: Policy, row: Window, span: int, chances: Tensor) -> Decision:
+    start, end = row.characters(span)
+    id = decision_id(self.version, row.document, start, end)
+    mu = behaviour(chances, self.exploration)
+    drawn = draw(mu, uniform(self.seed, id))
+    candidates = tuple((action, round(chance, 4)) for action, chance in zip(self.actions, chances.tolist()))
+    # Six digits are the same on any machine; digits and not places, for a rare action's chance must not become 0.
+    return Decision(id, row.document, start, end, self.actions[drawn], float(f"{mu[drawn]:.6g}"), candidates, self.version, self.revision)
 
 # %% ../nbs/40_policy.ipynb #538d4484
 _TABLES = """
@@ -167,7 +173,7 @@ def _read_decision(text: str) -> Decision:
     fields = json.loads(text)
     return Decision(**fields | {"candidates": tuple(map(tuple, fields["candidates"]))})
 
-# %% ../nbs/40_policy.ipynb #515ae922
+# %% ../nbs/40_policy.ipynb #cdbb49f7
 class FeedbackLog:
     """Decisions and rewards in SQLite: append-only, durable at once. Threads may share a log: they take turns.
 
@@ -188,47 +194,54 @@ class FeedbackLog:
         "Close the file."
         self._db.close()
 
-    def log(self, decisions: Iterable[Decision]) -> int:
-        """Keep decisions, all or none; those that are there already are left as they are. How many were new.
-
-        Raises:
-            BadInput: a decision's probability is not above 0 and at most 1.
-        """
-        decisions = list(decisions)
-        if wrong := [d for d in decisions if not 0 < d.probability <= 1]:
-            raise BadInput(f"decision {wrong[0].id!r} has probability {wrong[0].probability}: give the chance with which it was drawn")
-        with self._all_or_nothing():
-            before = self._db.total_changes
-            self._db.executemany("INSERT OR IGNORE INTO decision VALUES(?, ?, ?)", [(d.id, d.document, json.dumps(asdict(d))) for d in decisions])
-            return self._db.total_changes - before
-
-    def reward(self, decision: str, reward: int, source: str = "person") -> bool:
-        """Keep the answer to a decision; the first answer stands. Whether it was new.
-
-        Raises:
-            BadInput: no such decision was logged (nothing can be learnt without its probability), or the reward is not 0 or 1.
-        """
-        if reward not in (0, 1):
-            raise BadInput(f"reward {reward!r}: give 1 for yes or 0 for no")
-        # One step: between the two statements another thread or process might forget the decision.
-        with self._all_or_nothing():
-            if not self._rows("SELECT 1 FROM decision WHERE id = ?", (decision,)):
-                raise BadInput(f"no decision {decision!r} in the log: a reward needs the probability its decision was logged with")
-            return bool(self._rows("INSERT OR IGNORE INTO reward VALUES(?, ?, ?) RETURNING 1", (decision, int(reward), source)))
-
-    def rewarded(self) -> list[Rewarded]:
-        "Decisions that have an answer, in order of id."
-        rows = self._rows("SELECT fields, reward, source FROM decision JOIN reward ON decision.id = reward.decision ORDER BY decision.id")
-        return [Rewarded(_read_decision(fields), reward, source) for fields, reward, source in rows]
-
-    def pending(self) -> list[Decision]:
-        "Decisions that wait for an answer, in order of place."
-        rows = self._rows("SELECT fields FROM decision WHERE id NOT IN (SELECT decision FROM reward)")
-        return sorted((_read_decision(fields) for fields, in rows), key=lambda d: (d.document, d.start, d.end, d.id))
-
     def __len__(self) -> int:
         "How many answers there are."
         return self._rows("SELECT count(*) FROM reward")[0][0]
+
+# %% ../nbs/40_policy.ipynb #ddd30730
+@patch
+def log(self: FeedbackLog, decisions: Iterable[Decision]) -> int:
+    """Keep decisions, all or none; those that are there already are left as they are. How many were new.
+
+    Raises:
+        BadInput: a decision's probability is not above 0 and at most 1.
+    """
+    decisions = list(decisions)
+    if wrong := [d for d in decisions if not 0 < d.probability <= 1]:
+        raise BadInput(f"decision {wrong[0].id!r} has probability {wrong[0].probability}: give the chance with which it was drawn")
+    with self._all_or_nothing():
+        before = self._db.total_changes
+        self._db.executemany("INSERT OR IGNORE INTO decision VALUES(?, ?, ?)", [(d.id, d.document, json.dumps(asdict(d))) for d in decisions])
+        return self._db.total_changes - before
+
+# %% ../nbs/40_policy.ipynb #0e113080
+@patch
+def reward(self: FeedbackLog, decision: str, reward: int, source: str = "person") -> bool:
+    """Keep the answer to a decision; the first answer stands. Whether it was new.
+
+    Raises:
+        BadInput: no such decision was logged (nothing can be learnt without its probability), or the reward is not 0 or 1.
+    """
+    if reward not in (0, 1):
+        raise BadInput(f"reward {reward!r}: give 1 for yes or 0 for no")
+    # One step: between the two statements another thread or process might forget the decision.
+    with self._all_or_nothing():
+        if not self._rows("SELECT 1 FROM decision WHERE id = ?", (decision,)):
+            raise BadInput(f"no decision {decision!r} in the log: a reward needs the probability its decision was logged with")
+        return bool(self._rows("INSERT OR IGNORE INTO reward VALUES(?, ?, ?) RETURNING 1", (decision, int(reward), source)))
+
+# %% ../nbs/40_policy.ipynb #ea356976
+@patch
+def rewarded(self: FeedbackLog) -> list[Rewarded]:
+    "Decisions that have an answer, in order of id."
+    rows = self._rows("SELECT fields, reward, source FROM decision JOIN reward ON decision.id = reward.decision ORDER BY decision.id")
+    return [Rewarded(_read_decision(fields), reward, source) for fields, reward, source in rows]
+
+@patch
+def pending(self: FeedbackLog) -> list[Decision]:
+    "Decisions that wait for an answer, in order of place."
+    rows = self._rows("SELECT fields FROM decision WHERE id NOT IN (SELECT decision FROM reward)")
+    return sorted((_read_decision(fields) for fields, in rows), key=lambda d: (d.document, d.start, d.end, d.id))
 
 # %% ../nbs/40_policy.ipynb #38913882
 @patch

@@ -58,7 +58,7 @@ def type_posterior(evidence: Sequence[NameEvidence], types: Sequence[str]) -> np
     chance = np.exp(log_chance - log_chance.max())
     return chance / chance.sum()
 
-# %% ../nbs/31_skill.ipynb #8edf2c1c
+# %% ../nbs/31_skill.ipynb #c6f9dda5
 def knowledge_size(types: Sequence[str]) -> int:
     "Length of k(s): chances of none and of each type, and two flags (lies inside a known name; contains one)."
     return len(types) + 3
@@ -96,6 +96,7 @@ class KnowledgeView:
         add_surroundings(knowledge, spans)
         return torch.tensor(knowledge, dtype=torch.float32), torch.tensor([row for _, row in found], dtype=torch.long)
 
+# %% ../nbs/31_skill.ipynb #cb9176fe
 def add_surroundings(knowledge: np.ndarray, spans: np.ndarray) -> None:
     "Set, in place, the flags \"lies inside a known name\" and \"contains a known name\"; known is what is more likely than none."
     known = spans[knowledge[:, 1:-2].sum(1) > knowledge[:, 0]]
@@ -565,7 +566,7 @@ class Trained:
         "F1 on the labelled documents, read so."
         return float(f1_of(self.counts.sum(0)))
 
-# %% ../nbs/31_skill.ipynb #e06b03d5
+# %% ../nbs/31_skill.ipynb #5f29508a
 def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], processor: SkillProcessor, recipe: Recipe = Recipe(),
                 answered: Sequence[Window] = (), seed: int = 0, more: Sequence[Window] = (), progress: str = "") -> Trained:
     """Train a skill from labelled windows, and from answered ones beside them.
@@ -596,6 +597,7 @@ def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], p
     found = by_document(rows, logits, config.types, skill.config.offset)
     return Trained(skill, count_table(documents.values(), found), history)
 
+# %% ../nbs/31_skill.ipynb #cdcbebb1
 def _fit_text(config: SkillConfig, labelled, answered, processor, recipe: Recipe, seed: int, progress: str):
     "A new skill fitted on these windows: text alone for a late fusion, text and graph together for a gate."
     skill = seeded_skill(config, processor.snapshot, seed)
