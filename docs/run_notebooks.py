@@ -1,7 +1,11 @@
 """Run notebooks from top to bottom, save their outputs, and clean them; cell ids stay.
 
     python docs/run_notebooks.py [FILE ...]      (default: all in nbs/)
+
+A benchmark is run with three seeds, or $KGLEARN_SEEDS, and its figures go to docs/benchmarks.
 """
+import json
+import os
 import subprocess
 import sys
 import time
@@ -11,20 +15,29 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
+DOCS = Path(__file__).resolve().parent
+NOTEBOOKS = DOCS.parent / "nbs"
+BENCHMARKS = NOTEBOOKS / "benchmarks"
 
 
 def run(path: Path) -> str:
     "Run one notebook; gives the error, or nothing."
     notebook = nbformat.read(path, as_version=4)
     metadata = notebook.metadata.copy()
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
+    is_benchmark = path.resolve().parent == BENCHMARKS
+    if is_benchmark:
+        os.environ.setdefault("KGLEARN_SEEDS", "3")
+        notebook.cells.append(nbformat.v4.new_code_cell(f"import json; from kglearn.bench import result_of; print(json.dumps(result_of({path.stem!r}, figures)))"))
+    client = NotebookClient(notebook, timeout=None if is_benchmark else 600, kernel_name="python3", record_timing=False,
                             extra_arguments=["--IPKernelApp.log_level=ERROR"],
                             resources={"metadata": {"path": path.parent}})
     try:
         client.execute()
     except CellExecutionError as error:
         return str(error)
+    if is_benchmark:
+        result = json.loads(notebook.cells.pop().outputs[0].text)
+        (DOCS / "benchmarks" / f"{path.stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     notebook.metadata = metadata
     nbformat.write(notebook, path)
     subprocess.run([Path(sys.executable).parent / "nbdev-clean", "--fname", path], check=True)
