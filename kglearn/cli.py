@@ -94,7 +94,7 @@ def _run_trial(workspace: Path, plan, report: Path, json_file: Path | None) -> N
     write_report(trial, result, report)
     _give(result.as_json(), result_text(result) + f"\nThe report: {report}", json_file)
 
-# %% ../nbs/74_cli.ipynb #8a097ca1
+# %% ../nbs/74_cli.ipynb #421461f0
 @app.command()
 def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt, .md, .jsonl, .pubtator, .ipynb, .xml (JATS, PubMed); with the extra 'sources' .html, .pdf, .bib, .rss, .atom too; each also as .gz.")],
         workspace: Workspace,
@@ -104,6 +104,7 @@ def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt
         simulate_answers: Annotated[bool, typer.Option("--simulate-answers", help="Answer from the stream's labels, 5 % wrong.")] = False,
         dictionary: Annotated[Optional[list[Path]], typer.Option(help="TSV (type, name, synonyms) or MEDIC file; may be repeated.")] = None,
         schema: Annotated[Optional[Path], typer.Option(help="JSON with types and relations.")] = None,
+        relater: Annotated[str, typer.Option(help="What finds facts: patterns, trained (on the relations that are marked), or both.")] = "both",
         encoder: Annotated[str, typer.Option(help="Folder or Hugging Face name; empty for the embedded MiniLM (English).")] = "",
         skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave broken lines out, and count them.")] = False,
         report: Annotated[Optional[Path], typer.Option(help="The page to write (by default report.html in the workspace).")] = None,
@@ -119,7 +120,7 @@ def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt
     relations = Schema.read(schema) if schema else None
     from kglearn.trial import plan_for
     plan = plan_for(documents, labelled, stream, test, simulate_answers, entries, relations,
-                    encoder=encoder, full=full, seed=seed, skipped=len(bad or ()))
+                    encoder=encoder, relater=relater, full=full, seed=seed, skipped=len(bad or ()))
     _run_trial(workspace, plan, report or workspace / "report.html", json_file)
 
 # %% ../nbs/74_cli.ipynb #37f0d553
@@ -181,7 +182,7 @@ def rollback(workspace: Workspace, version: Annotated[str, typer.Argument(help="
     live = LearningSystem.open(workspace).rollback(version)
     _give({"live": live}, f"live: {live}", json_file)
 
-# %% ../nbs/74_cli.ipynb #6d721c9a
+# %% ../nbs/74_cli.ipynb #98800cbf
 DocumentId = Annotated[str, typer.Argument(help="Id of the document: for a file of text, its name without the ending.")]
 
 @app.command()
@@ -198,8 +199,9 @@ def purge(document: DocumentId, workspace: Workspace,
           drop_versions: Annotated[bool, typer.Option("--drop-versions", help="Delete the versions that have learnt from it too.")] = False,
           json_file: Json = None) -> None:
     "Wipe a document from every file of the workspace. Say which versions have learnt from it."
+    from kglearn.purge import purge_document
     from kglearn.system import LearningSystem
-    purged = LearningSystem.open(workspace).purge(document, drop_versions)
+    purged = purge_document(LearningSystem.open(workspace), document, drop_versions)
     _give(asdict(purged), str(purged), json_file)
     if purged.left:
         raise BadInput(f"{workspace / purged.left[0]}: still holds something of {document!r}: see whose file it is, and delete it")

@@ -343,6 +343,31 @@ def _(unfolded_length):
     levels = {"l0": ["lol"], **{f"l{level}": [f"l{level - 1}"] * 10 for level in range(1, 10)}}
     expect(unfolded_length({name: levels[name] for name in ("l0", "l1", "l2")}, "l2"), 300)
 
+# %% ../nbs/72_course.ipynb #5b0979d7
+@exercise("cluster.may_be_shared")
+def _(may_be_shared):
+    "Which functions depend on their shard alone, and change nothing."
+    functions = {name: "" for name in ("count_words", "next_id", "find_names", "add_to_graph", "first_seen", "longest")}
+    expect(may_be_shared(functions), {"count_words", "find_names", "longest"})
+    expect(may_be_shared({"next_id": "", "longest": ""}), {"longest"})
+    expect(may_be_shared({}), set())
+
+@exercise("cluster.handed_over")
+def _(handed_over):
+    "When results that come in any order can be handed over in order."
+    expect(handed_over([3.0, 2.0, 5.0]), [3.0, 3.0, 5.0])
+    expect(handed_over([9.0, 1.0, 2.0]), [9.0, 9.0, 9.0])
+    expect(handed_over([1.0, 2.0]), [1.0, 2.0])
+    expect(handed_over([]), [])
+
+@exercise("cluster.time_needed")
+def _(time_needed):
+    "Seconds for documents that machines read together, and one writer writes."
+    expect(time_needed(0, 4, 20.0, 1.0, 0.1), 20.0)
+    expect(time_needed(100, 1, 0.0, 1.0, 0.1), 100.0)
+    expect(time_needed(100, 4, 20.0, 1.0, 0.1), 45.0)
+    expect(time_needed(100, 50, 20.0, 1.0, 0.1), 30.0)
+
 # %% ../nbs/72_course.ipynb #d1f7e741
 @exercise("graph.noisy_or")
 def _(at_least_one):
@@ -669,6 +694,56 @@ def _(surprise_at):
     expect(surprise_at([1000, 0], 1), 1000)
     expect(surprise_at([-1000, -1000], 0), 0.6931471806)
 
+# %% ../nbs/72_course.ipynb #86ada280
+@exercise("links.answer_counts")
+def _(answer_counts):
+    "How often each node is the tail of a relation."
+    facts = [(0, 0, 1), (2, 0, 1), (1, 1, 0), (1, 0, 2)]
+    expect(answer_counts(facts, 0, 3), [0, 2, 1])
+    expect(answer_counts(facts, 1, 3), [1, 0, 0])
+    expect(answer_counts([], 0, 2), [0, 0])
+
+@exercise("links.complex_score")
+def _(complex_score):
+    "The score that ComplEx gives a fact."
+    expect(complex_score([1 + 2j], [2], [3 + 1j]), 10.0)
+    expect(complex_score([1 + 2j], [1j], [3 + 1j]), -5.0)
+    expect(complex_score([3 + 1j], [1j], [1 + 2j]), 5.0)
+    expect(complex_score([1, 1j], [2, 1], [3, 1j]), 7.0)
+
+@exercise("links.symmetry")
+def _(symmetry):
+    "How much of a relation holds in both directions."
+    facts = [("ann", "knows", "bob"), ("bob", "knows", "ann"), ("ann", "knows", "cid"), ("cid", "fears", "ann")]
+    expect(symmetry(facts, "knows"), 2 / 3)
+    expect(symmetry(facts, "fears"), 0.0)
+    expect(symmetry([("ann", "knows", "ann")], "knows"), 1.0)
+    expect(symmetry([], "knows"), 0.0)
+
+# %% ../nbs/72_course.ipynb #74c0d531
+@exercise("pretrain.scaled_cosine_error")
+def _(scaled_cosine_error):
+    "The loss of GraphMAE for one node."
+    expect(scaled_cosine_error([1.0, 0.0], [3.0, 0.0]), 0.0)
+    expect(scaled_cosine_error([1.0, 0.0], [0.0, 2.0]), 1.0)
+    expect(scaled_cosine_error([1.0, 0.0], [-1.0, 0.0]), 4.0)
+    expect(scaled_cosine_error([1.0, 1.0], [1.0, 0.0], 1.0), 1 - 0.5 ** 0.5)
+
+@exercise("pretrain.infomax_loss")
+def _(infomax_loss):
+    "The loss of DGI from probabilities."
+    expect(infomax_loss([0.5, 0.5], [0.5]), 1.3862943611)
+    expect(infomax_loss([0.9], [0.1, 0.1]), 0.2107210313)
+    expect(infomax_loss([0.5, 1.0], [0.0]), 0.3465735903)
+
+@exercise("pretrain.divergence_from_normal")
+def _(divergence_from_normal):
+    "The second term of VGAE, in closed form."
+    expect(divergence_from_normal([0.0, 0.0], [1.0, 1.0]), 0.0)
+    expect(divergence_from_normal([2.0], [1.0]), 2.0)
+    expect(divergence_from_normal([0.0], [0.5]), 0.3181471806)
+    expect(divergence_from_normal([], []), 0.0)
+
 # %% ../nbs/72_course.ipynb #e887a81e
 @exercise("objective.surprise")
 def _(surprise):
@@ -888,6 +963,33 @@ def _(cell):
     expect(cell("5 < 6 & so"), "<td>5 &lt; 6 &amp; so</td>")
     expect(cell("</td><script>"), "<td>&lt;/td&gt;&lt;script&gt;</td>")
     expect(cell(0.5), "<td>0.500</td>")
+
+# %% ../nbs/72_course.ipynb #0b0f0a11
+@exercise("purge.only_from")
+def _(only_from):
+    "Keys that one document names, and nobody else."
+    named_in = {"b": {"d1"}, "a": {"d1"}, "c": {"d1", "d2"}, "d": {"d2"}, "e": {"d1"}}
+    expect(only_from("d1", named_in, {"e"}), ["a", "b"])
+    expect(only_from("d2", named_in, set()), ["d"])
+    expect(only_from("d3", named_in, set()), [])
+
+@exercise("purge.blotted")
+def _(blotted):
+    "JSON with other words in place of some strings."
+    def hidden(text):
+        return "ache" in text
+    expect(blotted("headache", hidden), "(purged)")
+    expect(blotted(["headache", 7, None, True, "tea"], hidden), ["(purged)", 7, None, True, "tea"])
+    expect(blotted({"headache": {"said": ["an ache", "x"]}, "n": 0.5}, hidden), {"(purged)": {"said": ["(purged)", "x"]}, "n": 0.5})
+    expect(blotted({}, hidden), {})
+
+@exercise("purge.left_over")
+def _(left_over):
+    "Sentences of a purged document that a file holds and no other document says."
+    files = {"b.txt": "SHE WENT HOME. More.", "a.txt": "she went home.", "c.txt": "Rest was advised."}
+    expect(left_over(["She went home.", "Rest was advised.", "Gone."], files, ["Rest was advised. Twice."]), {"She went home.": ["a.txt", "b.txt"]})
+    expect(left_over(["She went home."], files, ["Later she went home."]), {})
+    expect(left_over([], files, []), {})
 
 # %% ../nbs/72_course.ipynb #d13d69cf
 class _Counting(list):

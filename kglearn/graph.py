@@ -7,7 +7,7 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #d31d0b60
+# %% ../nbs/10_graph.ipynb #9451f393
 import hashlib
 import heapq
 import html
@@ -17,11 +17,11 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from itertools import count, groupby
+from itertools import count, groupby, islice
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -436,20 +436,28 @@ def _step(self: KnowledgeGraph):
     finally:
         self._db.execute("RELEASE step")
 
-# %% ../nbs/10_graph.ipynb #47186cbc
+# %% ../nbs/10_graph.ipynb #cdda1adc
 _MARKS = {table: ", ".join("?" * columns) for table, columns in (
     ("document", 6), ("entity", 5), ("alias", 4), ("mention", 12), ("evidence", 11), ("merge", 5), ("trust", 5))}
 
 @patch
 def _insert_all(self: KnowledgeGraph, table: str, rows: Iterable[tuple]) -> int:
     "Add rows, with the revision under way as `added`, unless they are there; how many were new."
+    new, rows = 0, iter(rows)
     with self._turn, nullcontext() if self._db.in_transaction else self.transaction(table):
-        before, last = self._db.total_changes, (self._revision,) if table == "alias" else (self._revision, 0)
-        try:
-            self._db.executemany(f"INSERT OR IGNORE INTO {table} VALUES({_MARKS[table]})", (row + last for row in rows))
-        except UnicodeEncodeError as error:
-            raise _half_a_character(error) from None
-        return self._db.total_changes - before
+        last = (self._revision,) if table == "alias" else (self._revision, 0)
+        statement = f"INSERT OR IGNORE INTO {table} VALUES({_MARKS[table]})"
+        while portion := [row + last for row in islice(rows, 10_000)]:
+            before = self._db.total_changes
+            try:
+                self._db.executemany(statement, portion)
+            except UnicodeEncodeError as error:
+                raise _half_a_character(error) from None
+            added = self._db.total_changes - before
+            new += added
+            if table in _WEAKER and added < len(portion):
+                self._raise_confidence(table, portion, statement)
+    return new
 
 @patch
 def _insert(self: KnowledgeGraph, table: str, *row) -> bool:
@@ -461,6 +469,24 @@ def _remove(self: KnowledgeGraph, table: str, which: str, *parameters) -> None:
     "Mark rows as removed by the revision under way. What it has itself added was never seen, and leaves no row."
     self._rows(f"DELETE FROM {table} WHERE {which} AND added = ?", (*parameters, self._revision))
     self._rows(f"UPDATE {table} SET removed = ? WHERE {which} AND removed = 0", (self._revision, *parameters))
+
+# %% ../nbs/10_graph.ipynb #8759a342
+# What a row that is there already has in common with a surer one; the numbers are those of the columns.
+_WEAKER = {
+    "mention": 'document = ?1 AND start = ?2 AND "end" = ?3 AND type = ?6 AND entity = ?7 AND extractor = ?8 AND polarity = ?10 '
+               'AND confidence < ?9 AND removed = ?12',
+    "evidence": 'head = ?1 AND relation = ?2 AND tail = ?3 AND document = ?4 AND start = ?5 AND "end" = ?6 AND extractor = ?7 '
+                'AND polarity = ?9 AND confidence < ?8 AND removed = ?11'}
+
+@patch
+def _raise_confidence(self: KnowledgeGraph, table: str, rows: Sequence[tuple], statement: str) -> None:
+    "Of rows that say the same with different confidence keep the surer; the weaker one stays in the past, if it was seen there."
+    confidence, added = ("?9", "?11") if table == "mention" else ("?8", "?10")
+    before = self._db.total_changes
+    self._db.executemany(f"UPDATE {table} SET removed = {added} WHERE {_WEAKER[table]} AND added < {added}", rows)
+    if self._db.total_changes > before:
+        self._db.executemany(statement, rows)
+    self._db.executemany(f"UPDATE {table} SET confidence = {confidence} WHERE {_WEAKER[table]} AND added = {added}", rows)
 
 # %% ../nbs/10_graph.ipynb #8d46268e
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['LARGEST_BODY', 'LONGEST_PAUSE', 'places', 'LLMReport', 'accept_mentions', 'pieces', 'NoAnswer', 'Endpoint',
            'LLMTagger', 'accept_facts', 'LLMRelater']
 
-# %% ../nbs/19_llm.ipynb #94d8033b
+# %% ../nbs/19_llm.ipynb #b6e82fe7
 import hashlib
 import ipaddress
 import json
@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
@@ -30,8 +30,9 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .data import BadInput, Document, Mention, Table
+from .data import BadInput, Document, Mention
 from .graph import Evidence, Schema
+from .reader import Counts, counted
 from .text import normalise, sentences, words
 
 # %% ../nbs/19_llm.ipynb #e5ca6b5d
@@ -54,65 +55,25 @@ def places(text: str, quote: str) -> list[tuple[int, int]]:
         at = text.find(quote, at + 1)
     return found
 
-# %% ../nbs/19_llm.ipynb #d80603fb
-@dataclass
-class LLMReport:
-    """What became of the questions to a language model, and of what it named; shows the lines that are not 0.
-
-    Args:
-        long_documents: asked about in more than one piece.
-        cut_sentences: places where even a sentence was too long for a piece; a name across the cut is lost.
-        asked: questions, one for each piece.
-        remembered: of these, answered from the folder of earlier answers.
-        failed: of these, calls that brought no completion: out of time, refused, or a body that is none.
-        malformed: of these, answers that are not JSON of the form asked for; nothing of them is used.
-        named: mentions or relations in the other answers; each is in one of the lines below.
-        accepted: used.
-        repeated: named before, or inside a longer name that was accepted.
-        not_in_text: the quote does not stand in the text.
-        unknown_type: a type that nobody asked for.
-        unknown_relation: a relation that the schema does not have.
-        not_mentioned: head or tail is no given mention in the quoted passage.
-        against_schema: the schema joins no such types so, or both ends are one entity.
-        too_long: the quoted passage has more sentences than allowed.
-    """
-    long_documents: int = 0
-    cut_sentences: int = 0
-    asked: int = 0
-    remembered: int = 0
-    failed: int = 0
-    malformed: int = 0
-    named: int = 0
-    accepted: int = 0
-    repeated: int = 0
-    not_in_text: int = 0
-    unknown_type: int = 0
-    unknown_relation: int = 0
-    not_mentioned: int = 0
-    against_schema: int = 0
-    too_long: int = 0
-
-# %% ../nbs/19_llm.ipynb #4c80ba19
-@patch
-def rows(self: LLMReport) -> list[tuple[str, int]]:
-    "Each count with its name."
-    return [(part.name.replace("_", " "), getattr(self, part.name)) for part in fields(self)]
-
-@patch
-def __add__(self: LLMReport, other: LLMReport) -> LLMReport:
-    return LLMReport(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
-
-@patch
-def _table(self: LLMReport) -> Table:
-    return Table(("what the model gave", "count"), tuple(row for row in self.rows() if row[1]))
-
-@patch
-def __repr__(self: LLMReport) -> str:
-    return repr(self._table())
-
-@patch
-def _repr_html_(self: LLMReport) -> str:
-    return self._table()._repr_html_()
+# %% ../nbs/19_llm.ipynb #957b01c8
+@dataclass(repr=False)
+class LLMReport(Counts):
+    "What became of the questions to a language model, and of what it named. Each thing that is named is in one of the lines after it."
+    long_documents: int = counted("asked about in more than one piece")
+    cut_sentences: int = counted("too long for a piece: a name across the cut is lost")
+    asked: int = counted("questions, one for each piece")
+    remembered: int = counted("questions answered from the folder of earlier answers")
+    failed: int = counted("questions without completion: out of time, refused, or a body that is none")
+    malformed: int = counted("answers that are not JSON of the form asked for; nothing of them is used")
+    named: int = counted("mentions or relations in the other answers")
+    accepted: int = counted("used")
+    repeated: int = counted("named before, or inside a longer name that was accepted")
+    not_in_text: int = counted("the quote does not stand in the text")
+    unknown_type: int = counted("a type that nobody asked for")
+    unknown_relation: int = counted("a relation that the schema does not have")
+    not_mentioned: int = counted("head or tail is no given mention in the quoted passage")
+    against_schema: int = counted("the schema joins no such types so, or both ends are one entity")
+    too_long: int = counted("the quoted passage has more sentences than allowed")
 
 # %% ../nbs/19_llm.ipynb #7e090851
 def _listed(answer: str, name: str, keys: Sequence[str]) -> list[tuple[str, ...]] | None:

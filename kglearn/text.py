@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_ENCODER_SHA256', 'words', 'sentences', 'normalise', 'abbreviations', 'file_hash', 'default_encoder_path',
-           'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows']
+           'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows', 'cache_folder',
+           'save_halves', 'load_halves']
 
-# %% ../nbs/02_text.ipynb #9256b072
+# %% ../nbs/02_text.ipynb #3455a524
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
@@ -70,23 +74,29 @@ def normalise(name: str) -> str:
                 break
     return " ".join(parts)
 
-# %% ../nbs/02_text.ipynb #98cc2614
-_PARENTHESIS = re.compile(r"[(（]\s*([A-Za-z0-9][A-Za-z0-9/\-]{1,9})\s*[)）]")
+# %% ../nbs/02_text.ipynb #c2b8e009
+_PARENTHESIS = re.compile(r"[(（]\s*([A-Za-z0-9][A-Za-z0-9/\-]{1,9})\s*(?:[,;，；][^()（）\n]{0,60})?[)）]")
 
 def abbreviations(text: str) -> dict[str, str]:
     """Abbreviations that a text introduces itself, as in "chronic kidney disease (CKD)".
 
     The rule of Schwartz and Hearst (2003): the letters of the short form must occur in order in the words before the
     bracket, the first of them at the start of a word; at most as many words as letters plus five. A plural s does not
-    count.
+    count, nor what stands behind a comma in the bracket. "(GC-HT)" may explain HT as well.
     """
-    found = {}
+    found, parts = {}, {}
     for match in _PARENTHESIS.finditer(text):
         short = re.sub(r"(?<=[A-Z0-9])s$", "", match.group(1))
-        if short[0].isupper() or sum(map(str.isupper, short)) >= 2:
-            if long := _long_form(short, text[max(0, match.start() - 300):match.start()].rstrip()):
-                found[short] = long
-    return found
+        before = text[max(0, match.start() - 300):match.start()].rstrip()
+        part = short.rpartition("-")[2]
+        if (short[0].isupper() or _capitals(short) >= 2) and (long := _long_form(short, before)):
+            found[short] = long
+        if part != short and _capitals(part) >= 2 and (long := _long_form(part, before)):
+            parts[part] = long
+    return parts | found
+
+def _capitals(short: str) -> int:
+    return sum(map(str.isupper, short))
 
 # %% ../nbs/02_text.ipynb #2fafee95
 def _long_form(short: str, before: str) -> str | None:
@@ -339,6 +349,12 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
     with torch.no_grad():
         return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
+# %% ../nbs/02_text.ipynb #1fe8e43a
+@patch
+def __getstate__(self: Encoder) -> dict:
+    "What travels with an encoder: all but what it remembers of the texts that it has read."
+    return vars(self) | {"_word_vectors": {}, "_sizes": {}, "_readable": {}}
+
 # %% ../nbs/02_text.ipynb #f69c6e7e
 @patch
 def readable(self: Encoder, text: str) -> bool:
@@ -350,11 +366,14 @@ def readable(self: Encoder, text: str) -> bool:
         self._readable[text] = bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
     return self._readable[text]
 
-# %% ../nbs/02_text.ipynb #fd713715
+# %% ../nbs/02_text.ipynb #e4639137
 @patch
-def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
+def embed(self: Encoder, texts: Sequence[str], progress: str = "", keep: bool = False):
     """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
 
+    Args:
+        progress: label of a progress bar.
+        keep: look in `cache_folder` first, and leave the vectors there; for many texts that are no secret, as a dictionary.
     Returns:
         `[texts, width]`.
     Raises:
@@ -364,6 +383,9 @@ def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
     if strange := [text for text in texts if not self.readable(text)]:
         raise BadInput(f"the encoder cannot read {strange[0][:40]!r} (and {len(strange) - 1} more): "
                        f"leave such names out, as 'readable' tells, or load an encoder for their script")
+    kept = cache_folder() / f"{self.hash}-{_digest_of(texts)}.vectors" if keep else None
+    if kept and (data := _checked(kept, 4 * len(texts) * self.width)):
+        return torch.frombuffer(data, dtype=torch.float32).reshape(len(texts), self.width)
     vectors = torch.zeros(len(texts), self.width)
     for part, length in tqdm(self._batches(texts), desc=progress, leave=False, disable=not progress):
         filled = [texts[i] for i in part] + [""] * (_BATCH - len(part))
@@ -372,6 +394,8 @@ def embed(self: Encoder, texts: Sequence[str], progress: str = ""):
             hidden = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
         vectors[part] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)[:len(part)]
+    if kept:
+        _put(kept, vectors.numpy().tobytes())
     return vectors
 
 _BATCH = 32
@@ -385,3 +409,67 @@ def _batches(self: Encoder, texts: Sequence[str]) -> list[tuple[list[int], int]]
     sizes = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]] if texts else []
     parts = {16: [i for i, size in enumerate(sizes) if size <= 16], 64: [i for i, size in enumerate(sizes) if size > 16]}
     return [(part[start:start + _BATCH], length) for length, part in parts.items() for start in range(0, len(part), _BATCH)]
+
+# %% ../nbs/02_text.ipynb #ef42d687
+def cache_folder() -> Path:
+    "Where things are kept that can be worked out again: `$KGLEARN_CACHE`, else `kglearn` in the user's own cache."
+    own = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(os.environ.get("KGLEARN_CACHE") or Path(own) / "kglearn")
+
+def _digest_of(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:24]
+
+def _checked(file: Path, size: int) -> bytearray | None:
+    "What a file keeps, if it is there, has that many bytes and is as it was written."
+    try:
+        data = bytearray(file.read_bytes())
+    except OSError:
+        return None
+    digest, kept = data[:32], data[32:]
+    return kept if len(kept) == size and hashlib.sha256(kept).digest() == digest else None
+
+def _put(file: Path, data: bytes) -> None:
+    "Write a file that appears when it is whole; not at all where that is impossible."
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            part.write(hashlib.sha256(data).digest() + data)
+        os.replace(part.name, file)
+
+# %% ../nbs/02_text.ipynb #01fe6998
+def save_halves(folder: Path | str, name: str, tensors: Mapping[str, object], fields: Mapping) -> None:
+    """Write `name.safetensors` and `name.json`, which holds the hash of the first.
+
+    Args:
+        tensors: by name, contiguous.
+        fields: what else is to be kept; anything that JSON knows.
+    """
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(tensors), folder / f"{name}.safetensors")
+    digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
+    text = json.dumps({**fields, "tensors_sha256": digest}, sort_keys=True)
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+# %% ../nbs/02_text.ipynb #f82fc181
+def load_halves(folder: Path | str, name: str, make: Callable[[dict, dict], object]):
+    """What `make` makes of the tensors and the other fields that `save_halves` wrote.
+
+    Raises:
+        BadInput: a half is missing or damaged, the two do not belong together, or `make` cannot use what is in them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    path = Path(folder) / name
+    try:
+        fields = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
+        digest = hashlib.sha256(path.with_name(f"{name}.safetensors").read_bytes()).hexdigest()
+        if fields["tensors_sha256"] != digest:
+            raise ValueError("the two files do not belong together")
+        return make(load_file(path.with_name(f"{name}.safetensors")), fields)
+    except FileNotFoundError as error:
+        raise BadInput(f"{error.filename}: no such file: {name} is two files, .json and .safetensors; bring back both") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"{path}: the .json and the .safetensors are damaged or do not belong together: "
+                       f"bring both back from a backup, or make them anew") from error

@@ -84,7 +84,7 @@ def compare(reading: Reading, before: Reading, name: str, part: str) -> Arm:
     return Arm(name, round(f1, 4), interval_of(values), round(raw, 4), round(f1 - start, 4), interval_of(values - base),
                round(found / gold, 4) if gold else None, gold)
 
-# %% ../nbs/61_trial.ipynb #c785c7f3
+# %% ../nbs/61_trial.ipynb #42e0771d
 @dataclass(frozen=True)
 class Plan:
     """What is to be done with which documents.
@@ -102,6 +102,7 @@ class Plan:
         epochs: times over the labelled documents, in every training.
         simulate: answer from the stream's labels, with 5 % of the answers wrong.
         full: run the slower controls too.
+        relater: what finds facts, see `LearningSystem.learn`.
         notes: what cannot be done with these documents, and why.
     """
     types: tuple[str, ...]
@@ -119,6 +120,7 @@ class Plan:
     simulate: bool = True
     full: bool = False
     encoder: str = ""
+    relater: str = "both"
     seed: int = 0
     notes: tuple[str, ...] = ()
 
@@ -135,7 +137,7 @@ def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) 
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
                 part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #fa956348
+# %% ../nbs/61_trial.ipynb #6acf9f97
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -167,19 +169,23 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
     types = (schema.types if schema else ()) or tuple(sorted({mention.type for document in first for mention in document.mentions}))
     return Plan(types, tuple(first), tuple(second) if asked else bare, {"test": tuple(third)} if third else {},
                 schema=schema or Schema(), dictionary=tuple(learn_types(dictionary, first)), simulate=simulate,
-                notes=tuple(_cannot(gold, dictionary, schema, third, skipped)), **options)
+                notes=tuple(_cannot(gold, dictionary, schema, third, skipped, _marked(first, options))), **options)
 
-# %% ../nbs/61_trial.ipynb #9d526b40
-def _cannot(gold, dictionary, schema, measured, skipped: int) -> list[str]:
+def _marked(labelled: Sequence[Document], options: Mapping) -> bool:
+    "Whether relations can be learnt from these documents."
+    return options.get("relater") != "patterns" and sum(bool(document.relations) for document in labelled) >= 3
+
+# %% ../nbs/61_trial.ipynb #21f98ef8
+def _cannot(gold, dictionary, schema, measured, skipped: int, marked: bool) -> list[str]:
     "What these documents do not allow, in whole sentences."
     notes = []
     if not gold:
         notes.append("No document has labels, so no skill was trained and no question asked: K was read with " + (
             "the dictionary alone." if dictionary else "nothing but the texts: terms that they make likely, and what their sentences say of these (is a, part of, uses, requires, "
             "related to). Expect noise. Give --dictionary, or label some documents."))
-    if (gold or dictionary) and (schema is None or not set(schema.relations) & set(PATTERNS)):
+    if (gold or dictionary) and not marked and (schema is None or not set(schema.relations) & set(PATTERNS)):
         notes.append("No relation with known patterns was given, so facts are co-occurrence in one sentence, called related_to: "
-                     "they say that two things were mentioned together, no more. Give --schema to read real relations.")
+                     "they say that two things were mentioned together, no more. Give --schema to read real relations, or mark some to learn from.")
     if gold and not measured:
         notes.append("No labelled documents were kept apart to measure on (--test), so there are no scores but the out-of-fold one.")
     if skipped:
@@ -249,7 +255,7 @@ def complete(self: Trial) -> bool:
     "Whether every round has been done."
     return f"v{self.rounds}" in self.system.versions()
 
-# %% ../nbs/61_trial.ipynb #48e092c4
+# %% ../nbs/61_trial.ipynb #03fb2a6a
 @patch
 def settle(self: Trial, name: str) -> None:
     "Let a version go live that was written just before a kill. Done once: a rollback that comes later stands."
@@ -269,7 +275,8 @@ def learn(self: Trial) -> None:
         for document in self.plan.background:
             add_gold(self.system.kg, document)
     self.say(f"skill: {len(self.plan.labelled)} labelled documents, {len(self.plan.golden)} golden")
-    self.system.learn(self.plan.labelled, self.plan.golden, self.plan.fusions, self.plan.epochs, progress=self.bars * "skill")
+    self.system.learn(self.plan.labelled, self.plan.golden, self.plan.fusions, self.plan.epochs, progress=self.bars * "skill",
+                      relater=self.plan.relater)
     self.settle("v0")
 
 # %% ../nbs/61_trial.ipynb #50a8a298

@@ -1,7 +1,17 @@
-"""Options of the test run; `pytest --help` shows them under "kglearn"."""
+"""Options of the test run (`pytest --help` shows them under "kglearn"), the workspace that several rooms are tried on, and texts that mean harm."""
+import shutil
 from pathlib import Path
 
+import pytest
+from hypothesis import strategies as st
+
 collect_ignore = ["fixtures"]
+
+# Names, cues and signs, and among them what breaks HTML, SQL, offsets and splitters.
+PIECES = ["Codeine", "ibuprofen", "NSAIDs", "fever", "nausea", "cough", "asthma", "chronic kidney disease", "CKD", "(CKD)", "(MS)", "mitral stenosis",
+          "MS", "causes", "treats", "for", "with", "no", "and", ",", ".", ";", "\n", "(", ")", "<script>", "'; DROP TABLE fact; --", "糖尿病", "cafe\u0301",
+          "\u202e", "👩‍⚕️", "\0", "is", "a", "such as", "&", "%", "12", "_", "ﬁ", "ALL"]
+TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map(" ".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=120))
 
 
 def pytest_addoption(parser):
@@ -10,3 +20,45 @@ def pytest_addoption(parser):
     group.addoption("--notebook", action="append", type=Path, metavar="FILE",
                     help="run the lessons of this notebook only (may be given more than once)")
     group.addoption("--package", default="kglearn", help="the package that the notebooks export to")
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory):
+    """A workspace that has learnt a little, answered questions about three documents, and not evolved yet. Closed: `opened_copy` opens one.
+
+    Read: graph[:3]; labelled: train[:4]; golden[:3]; asked about: stream[:3].
+    """
+    from kglearn.data import clinic_lexicon, load_clinic
+    from kglearn.graph import CLINIC_SCHEMA
+    from kglearn.policy import SimulatedPerson
+    from kglearn.system import LearningSystem
+    stream = load_clinic("stream")[:3]
+    system = LearningSystem.create(tmp_path_factory.mktemp("workspace") / "learnt", CLINIC_SCHEMA.types, CLINIC_SCHEMA, clinic_lexicon())
+    system.read(load_clinic("graph")[:3])
+    system.learn(load_clinic("train")[:4], load_clinic("golden")[:3], epochs=3)
+    person = SimulatedPerson({document.id: document for document in stream})
+    for decision in system.act(stream, per_document=6):
+        system.reward(decision.id, person.answer(decision), "simulated")
+    system.close()
+    return system.folder
+
+
+@pytest.fixture
+def opened_copy(tmp_path):
+    "A function that copies a workspace and opens the copy; all are closed at the end."
+    from kglearn.system import LearningSystem
+    opened = []
+
+    def open_copy(folder: Path) -> LearningSystem:
+        shutil.copytree(folder, tmp_path / f"copy{len(opened)}")
+        opened.append(LearningSystem.open(tmp_path / f"copy{len(opened)}"))
+        return opened[-1]
+    yield open_copy
+    for system in opened:
+        system.close()
+
+
+@pytest.fixture
+def system(learnt, opened_copy):
+    "A copy of the workspace `learnt`, open."
+    return opened_copy(learnt)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kglearn import gnn
 from kglearn.data import BadInput, Document
 from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_links, fit_links, graph_tensors, link_nll,
                          realistic_ranks, rewired, snapshot, with_inverses)
@@ -118,6 +119,187 @@ def test_making_and_training_leave_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+# A contract for every layer in the slot
+
+class Plain(torch.nn.Module):
+    "A stranger's layer: the sum of the neighbours, whatever the relation."
+    def __init__(self, dim, relation_count):
+        super().__init__()
+        self.own = torch.nn.Linear(dim, dim)
+
+    def forward(self, hidden, edge_index, relation):
+        return self.own(hidden).index_add(0, edge_index[1], hidden[edge_index[0]])
+
+
+SLOTS = {name: {"layer": name} for name in ("rgcn", "sage", "compgcn", "gatv2")} | {
+    "a class": {"layer": Plain}, "an instance": {"layer": gnn.CompGCNLayer(16, 4)},
+    "no messages": {"message_passing": False}, "no layers": {"layers": 0}}
+HEARS_RELATIONS = {"rgcn", "compgcn", "gatv2", "an instance"}
+each_slot = pytest.mark.parametrize("slot", SLOTS)
+
+
+def some_graph(nodes=12, facts=40, seed=0, dtype=torch.double):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(nodes, TEXT.width, generator=generator, dtype=torch.double).to(dtype)
+    return features, torch.stack([torch.randint(size, (facts,), generator=generator) for size in (nodes, 2, nodes)])
+
+
+def of(slot, **options):
+    return make_encoder(**SLOTS[slot] | options)
+
+
+@each_slot
+def test_shape_and_precision(slot):
+    features, edges = some_graph()
+    exact, rounded = of(slot).double().eval()(features, edges), of(slot).eval()(features.float(), edges)
+    assert exact.shape == rounded.shape == (12, 16) and exact.dtype == torch.double and rounded.dtype == torch.float
+    torch.testing.assert_close(rounded.double(), exact, atol=2e-5, rtol=0)
+
+
+@each_slot
+def test_numbering_of_nodes_and_order_of_edges_do_not_matter(slot):
+    (features, edges), encoder = some_graph(), of(slot).double().eval()
+    place, order = torch.randperm(12), torch.randperm(40)
+    renumbered = torch.stack([place[edges[0]], edges[1], place[edges[2]]])[:, order]
+    moved = torch.empty_like(features).index_copy_(0, place, features)
+    torch.testing.assert_close(encoder(moved, renumbered)[place], encoder(features, edges), atol=1e-12, rtol=0)
+
+
+@each_slot
+def test_it_hears_the_neighbours_within_reach_and_nobody_else(slot):
+    encoder, features = of(slot).double().eval(), some_graph(6)[0]
+    chain = torch.tensor([[0, 1, 2, 3], [0, 1, 0, 1], [1, 2, 3, 4]])
+    changed = features.clone()
+    changed[0] += 1
+    moved = (encoder(changed, chain) != encoder(features, chain)).any(1).tolist()
+    assert moved == [node <= encoder.reach for node in range(5)] + [False]
+    turned = torch.stack([chain[0], 1 - chain[1], chain[2]])
+    assert torch.equal(encoder(features, chain), encoder(features, turned)) == (slot not in HEARS_RELATIONS)
+
+
+@each_slot
+def test_every_weight_learns_and_alone_nodes_and_unused_relations_do_no_harm(slot):
+    encoder = of(slot).train()
+    features, edges = some_graph(dtype=torch.float)
+    def learn(edges):
+        encoder.zero_grad()
+        vectors = encoder(features, edges)
+        encoder.link_scores(vectors, torch.arange(4), torch.tensor([0, 1, 2, 3])).square().sum().backward()
+        return {name: weights.grad for name, weights in encoder.named_parameters() if weights.grad is not None}
+    learnt = learn(edges)
+    assert all(grad.isfinite().all() for grad in learnt.values())
+    for sparse in (edges[:, edges[1] == 0], edges[:, :1], edges[:, :0], torch.tensor([[3], [0], [3]])):
+        assert all(grad.isfinite().all() for grad in learn(sparse).values())
+    if slot != "no messages":
+        assert {name for name, _ in encoder.named_parameters()} == {name for name, grad in learnt.items() if grad.any()}
+
+
+@each_slot
+def test_a_node_without_edges_is_what_its_features_say(slot):
+    (features, edges), encoder = some_graph(), of(slot).double().eval()
+    edges = edges[:, (edges[0] != 5) & (edges[2] != 5)]
+    torch.testing.assert_close(encoder(features, edges)[5], encoder(features, edges[:, :0])[5], atol=1e-12, rtol=0)
+    torch.testing.assert_close(encoder(features[5:6], edges[:, :0])[0], encoder(features, edges)[5], atol=1e-12, rtol=0)
+    assert encoder(features[:0], edges[:, :0]).shape == (0, 16)
+
+
+@each_slot
+def test_what_is_saved_comes_back(slot, tmp_path):
+    (features, edges), encoder = some_graph(dtype=torch.float), of(slot, seed=3).eval()
+    encoder.save(tmp_path)
+    own = {"layer": SLOTS[slot]["layer"]} if slot in ("a class", "an instance") else {}
+    found = GraphEncoder.load(tmp_path, **own)
+    assert found.hash == encoder.hash and torch.equal(found(features, edges), encoder(features, edges)) and not found.training
+    if own:
+        with pytest.raises(BadInput, match="(Plain|CompGCNLayer).*layer="):
+            GraphEncoder.load(tmp_path)
+        with pytest.raises(BadInput, match="(Plain|CompGCNLayer).*layer="):
+            GraphEncoder.load(tmp_path, layer=gnn.SAGELayer)
+
+
+@each_slot
+def test_the_seed_decides_all_weights_and_links_are_learnt(slot):
+    facts = some_facts(60)
+    def trained(seed):
+        encoder = of(slot, seed=seed)
+        history = fit_links(graph_of(facts), encoder, TEXT, epochs=4, seed=seed, valid_share=0, learning_rate=0.01)
+        return encoder.hash, history.loss
+    assert trained(1) == trained(1) != trained(2)
+    assert trained(1)[1][-1] < trained(1)[1][0]
+
+
+@each_slot
+def test_an_edge_listed_twice_and_one_to_oneself_are_heard(slot):
+    "Documented, not refused: twice counts twice, and a node may hear itself."
+    encoder, features = of(slot).double().eval(), some_graph(4)[0]
+    edges = torch.tensor([[0, 0, 1], [2, 0, 1]]).T
+    twice, to_itself = (torch.cat([edges, torch.tensor(extra).reshape(3, 1)], 1) for extra in ((0, 0, 1), (1, 0, 1)))
+    messages = slot not in ("no messages", "no layers")
+    assert encoder(features, twice).isfinite().all() and encoder(features, to_itself).isfinite().all()
+    assert torch.equal(encoder(features, twice), encoder(features, edges)) == (not messages)
+    assert torch.equal(encoder(features, to_itself), encoder(features, edges)) == (not messages)
+
+
+def test_the_default_is_what_it_was():
+    "Its hash stands in skills that were saved before there was a choice of layers."
+    assert GraphEncoder(["causes", "treats"], width=8, dim=4).hash == "86f1d4d887c3"
+    assert "layer" not in GraphEncoder(["treats"]).config
+    assert len({make_encoder(**slot).hash for slot in SLOTS.values()}) == len(SLOTS)
+
+
+# Graphs that cannot be read
+
+ODD_GRAPHS = {
+    r"features are \[3, 5\].*\[nodes, 96\]": lambda features, edges: (features[:, :5], edges),
+    r"edges are \[2, 4\]": lambda features, edges: (features, edges[:2]),
+    "features of node 2 are not all finite.*0 more": lambda features, edges: (features.index_fill(0, torch.tensor([2]), math.nan), edges),
+    "features of node 0.*2 more": lambda features, edges: (features + math.inf, edges),
+    "names node 3, but there are 3": lambda features, edges: (features, edges + torch.tensor([[1], [0], [0]])),
+    "names node -1": lambda features, edges: (features, edges - torch.tensor([[0], [0], [1]])),
+    "names relation 2, but there are 2": lambda features, edges: (features, edges + torch.tensor([[0], [1], [0]])),
+}
+
+
+@pytest.mark.parametrize("message", ODD_GRAPHS)
+def test_a_graph_that_is_none_is_refused(message):
+    features, edges = torch.ones(3, TEXT.width), torch.tensor([[0, 1, 2, 2], [0, 1, 0, 1], [1, 2, 0, 0]])
+    with pytest.raises(BadInput, match=message):
+        make_encoder()(*ODD_GRAPHS[message](features, edges))
+
+
+def test_names_without_a_finite_vector_are_refused():
+    class Broken(NameHashEncoder):
+        hash = "broken"
+        def vector(self, text):
+            return super().vector(text) * (math.nan if text == "a:2" else 1)
+    with pytest.raises(BadInput, match="name 'a:2'"):
+        graph_tensors(graph_of([("a:1", "treats", "a:2")]), RELATIONS, Broken())
+
+
+def test_an_encoder_of_another_graph_is_refused_for_training_and_counted_in_a_snapshot():
+    kg = graph_of([("a:1", "sells", "a:2"), ("a:1", "buys", "a:3")])
+    with pytest.raises(BadInput, match="none of the 2 facts.*causes, treats.*another graph"):
+        fit_links(kg, make_encoder(), TEXT)
+    frozen = snapshot(kg, make_encoder(), TEXT)
+    assert frozen.unknown_facts == 2 and "2 facts left out" in repr(frozen)
+    with pytest.raises(BadInput, match="reads \\[nodes, 50\\]"):
+        snapshot(kg, GraphEncoder(RELATIONS, width=50), TEXT)
+
+
+def test_odd_slots_and_relations_are_refused():
+    with pytest.raises(BadInput, match="no layer 'gcn': choose rgcn, sage, compgcn, gatv2"):
+        make_encoder(layer="gcn")
+    with pytest.raises(BadInput, match="relation 'treats' is named twice"):
+        GraphEncoder(["treats", "causes", "treats"])
+
+
+def test_one_entity_has_a_vector_but_no_ranks():
+    frozen = snapshot(graph_of([], entities=["a:1"]), make_encoder(), TEXT)
+    assert frozen.table[1].any()
+    with pytest.raises(BadInput, match="one entity only"):
+        evaluate_links(frozen, make_encoder(), [("a:1", "treats", "a:1")])
+
+
 # The graph as tensors
 
 def test_only_believed_facts_carry_messages():
@@ -131,15 +313,24 @@ def test_only_believed_facts_carry_messages():
     assert [2, 0, 0] in graph_tensors(kg, RELATIONS, TEXT).edges.T.tolist()
 
 
-def test_unreadable_names_share_no_vector_with_readable_ones_and_are_counted():
-    kg = graph_of([("a:1", "treats", "a:2")], entities=["a:热", "a:咳"])
-    frozen = snapshot(kg, make_encoder(), TEXT)
-    assert frozen.unreadable == 2
-    assert torch.equal(frozen.table[frozen.rows["a:热"]], frozen.table[frozen.rows["a:咳"]])
-    assert not torch.equal(frozen.table[frozen.rows["a:热"]], frozen.table[frozen.rows["a:1"]])
-    kg.add_fact("a:热", "causes", "a:1", evidence())
-    told = snapshot(kg, make_encoder(), TEXT)
-    assert not torch.equal(told.table[told.rows["a:热"]], told.table[told.rows["a:咳"]]), "its edges tell it apart"
+@pytest.mark.parametrize("message_passing", [True, False])
+def test_unreadable_names_share_no_vector_and_are_counted(message_passing):
+    lot = random.Random(0)
+    strange = {f"a:{''.join(chr(lot.randrange(0x4e00, 0x9fff)) for _ in range(lot.randint(1, 3)))}" for _ in range(200)}
+    kg = graph_of([("a:1", "treats", "a:2")], entities=strange)
+    frozen = snapshot(kg, make_encoder(message_passing=message_passing), TEXT)
+    assert frozen.unreadable == len(frozen.rows) - 2 > 190
+    table = torch.nn.functional.normalize(frozen.table[1:], dim=1)
+    likeness = table @ table.T - 2 * torch.eye(len(table))
+    assert likeness.max() < 0.99, "no two names share a vector, whether readable or not"
+
+
+def test_letters_do_not_depend_on_process_or_order():
+    first = snapshot(graph_of([], entities=["a:热", "a:咳"]), make_encoder(), TEXT)
+    gnn._NAME_VECTORS.clear()
+    again = snapshot(graph_of([], entities=["a:咳", "b:痛", "a:热"]), make_encoder(), TEXT)
+    assert torch.equal(first.table[first.rows["a:热"]], again.table[again.rows["a:热"]])
+    assert torch.allclose(gnn._letters("热", 5), torch.tensor([0.1080587, -0.9416541, 0.2284669, 0.0, -0.2222921]), atol=1e-6), "the same on each machine"
 
 
 def test_an_empty_graph_is_no_error(tmp_path):
@@ -370,7 +561,9 @@ def test_snapshots_differ_where_they_differ(saved):
     _, frozen, _ = saved
     changes = {"revision": 99, "encoder_hash": "x", "aliases": {}, "types": (), "relations": (), "unreadable": 7,
                "table": frozen.table + 1, "edges": frozen.edges[:, 1:], "rows": {}, "unknown_facts": 3}
-    assert set(changes) == {field.name for field in dataclasses.fields(frozen)}
+    how_it_was_made = {"marks": (), "computed": 0}
+    assert set(changes | how_it_was_made) == {field.name for field in dataclasses.fields(frozen)}
+    assert dataclasses.replace(frozen, **how_it_was_made) == frozen
     for name, value in changes.items():
         assert dataclasses.replace(frozen, **{name: value}) != frozen, name
     assert frozen != "a snapshot"
@@ -433,6 +626,78 @@ def test_a_new_entity_moves_only_its_neighbourhood():
 def test_the_table_is_what_half_precision_can_hold(saved):
     _, frozen, _ = saved
     assert torch.equal(frozen.table, frozen.table.half().float()) and torch.isfinite(frozen.table).all()
+
+
+# Moving a snapshot to a grown graph
+
+NAMES = st.sampled_from([f"a:{number}" for number in range(14)])
+STEPS = st.one_of(st.tuples(st.just("fact"), NAMES, st.sampled_from(RELATIONS), NAMES, st.sampled_from(["d1", "d2", ""])),
+                  st.tuples(st.just("doubt"), NAMES, st.sampled_from(RELATIONS), NAMES), st.tuples(st.just("forget"), st.sampled_from(["d1", "d2"])),
+                  st.tuples(st.just("merge"), NAMES, NAMES), st.tuples(st.just("entity"), st.integers(0, 5)))
+
+
+def take(kg, step):
+    "One change of a graph; what it refuses, such as merging a thing with itself, is no change."
+    kind, *rest = step
+    try:
+        if kind == "entity":
+            kg.add_entity(f"b:{rest[0]}", f"b:{rest[0]}" if rest[0] else "b:热", "b")
+        elif kind in ("forget", "merge"):
+            getattr(kg, kind)(*rest)
+        elif kind == "doubt":
+            kg.add_fact(*rest, evidence(extractor="answer", polarity=-1))
+        else:
+            kg.add_fact(*rest[:3], Evidence(rest[3], 0, 4 if rest[3] else 0, "pattern", 0.9))
+    except BadInput:
+        pass
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(STEPS, min_size=1, max_size=6), st.lists(STEPS, max_size=3), st.sampled_from(list(SLOTS)), st.integers(0, 99))
+def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed):
+    "Facts, doubts, forgotten documents, merges and new entities, in any order: the same table to the last bit."
+    kg, encoder = graph_of(some_facts(9, seed, nodes=14), entities=[f"a:{number}" for number in range(14)]), of(slot, seed=seed)
+    for id in ("d1", "d2"):
+        kg.add_document(Document(id, f"Text {id}."))
+    moved = snapshot(kg, encoder, TEXT)
+    for steps in (first, then):
+        for step in steps:
+            take(kg, step)
+        moved, whole = snapshot(kg, encoder, TEXT, before=moved), snapshot(kg, encoder, TEXT)
+        assert moved == whole and moved.marks == whole.marks and moved.computed <= whole.computed == len(kg.entities())
+    assert snapshot(kg, encoder, TEXT, before=moved).computed == 0
+
+
+def test_only_the_neighbourhood_is_computed_anew():
+    facts = [(f"a:{i:03}", "causes", f"a:{i + 1:03}") for i in range(200)]
+    encoder = make_encoder(layers=2)
+    before = snapshot(graph_of(facts), encoder, TEXT)
+    def computed(facts, entities=()):
+        return snapshot(graph_of(facts, entities), encoder, TEXT, before=before).computed
+    assert computed(facts) == 0
+    assert computed(facts + [("a:100", "treats", "n:new")]) == 4, "the new one, and a099 to a101 two hops from it"
+    assert computed(facts[:50] + facts[51:]) == 4, "the edge's ends and their neighbours"
+    assert computed(facts, ["m:alone"]) == 1
+
+
+def test_a_snapshot_that_cannot_be_moved(tmp_path):
+    kg, encoder = graph_of(some_facts(20)), make_encoder()
+    before = snapshot(kg, encoder, TEXT)
+    before.save(tmp_path)
+    loaded, control = GraphSnapshot.load(tmp_path), snapshot(kg, encoder, TEXT, rewired)
+    for earlier in (loaded, control):
+        again = snapshot(kg, encoder, TEXT, before=earlier)
+        assert again == before and again.computed == len(before.rows), "nothing is taken over"
+    assert snapshot(kg, encoder, TEXT, rewired, before=before) == control
+    with pytest.raises(BadInput, match="cannot stand in one table"):
+        snapshot(kg, make_encoder(seed=1), TEXT, before=before)
+    other_graph = snapshot(graph_of([("x:1", "treats", "x:2")]), encoder, TEXT)
+    assert snapshot(kg, encoder, TEXT, before=other_graph) == before
+    class OtherText(NameHashEncoder):
+        hash = "other text"
+        def vector(self, text):
+            return super().vector(text + "!")
+    assert snapshot(kg, encoder, OtherText(), before=before) == snapshot(kg, encoder, OtherText()), "another text encoder is noticed"
 
 
 # The leak through f's weights

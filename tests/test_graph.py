@@ -411,17 +411,19 @@ pieces = st.builds(Evidence, st.sampled_from(["a", "b", "c"]), st.integers(0, 3)
                    st.sampled_from(["gold", "pattern", "answer"]), chances, st.sampled_from([1, -1]))
 
 
-@given(st.lists(pieces, unique_by=lambda piece: replace(piece, confidence=1)), st.randoms(use_true_random=False))
-def test_belief_is_the_closed_form_in_any_order(evidence, chance):
+@given(st.lists(pieces), st.randoms(use_true_random=False), st.booleans())
+def test_belief_is_the_closed_form_in_any_order(evidence, chance, at_once):
     kg = KnowledgeGraph()
     for name in "abc":
         kg.add_document(Document(name, "ten signs."))
         kg.add_entity(name, name, "letter")
-    for piece in chance.sample(evidence, len(evidence)):
-        kg.add_fact("a", "is", "b", piece)
+    rows = [("a", "is", "b", piece) for piece in chance.sample(evidence, len(evidence))]
+    different = len({replace(piece, confidence=1) for piece in evidence})
+    assert (kg.add_facts(rows) if at_once else sum(kg.add_fact(*row) for row in rows)) == different
+    assert len(kg.evidence("a", "is", "b")) == different
     stated = [piece for piece in evidence if piece.extractor != "answer" and piece.polarity == 1]
     best = [max((piece.confidence for piece in stated if piece.document == name), default=0) for name in "abc"]
-    answers = [piece.polarity for piece in evidence if piece.extractor == "answer"]
+    answers = [piece.polarity for piece in {replace(piece, confidence=1) for piece in evidence} if piece.extractor == "answer"]
     if not any(best) and not answers:
         assert kg.belief("a", "is", "b") == 0
         return
@@ -430,6 +432,42 @@ def test_belief_is_the_closed_form_in_any_order(evidence, chance):
     assert math.isclose(kg.belief("a", "is", "b"), odds / (1 + odds), rel_tol=1e-9)
     assert kg.belief("a", "is", "b") == belief_from(kg.evidence("a", "is", "b"))
     assert kg.neighbors("b") == list(kg.facts())
+
+
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.9]), min_size=1, max_size=5), st.booleans())
+def test_of_the_same_evidence_the_surer_is_believed_and_the_past_keeps_what_it_believed(confidences, forgotten):
+    kg, seen = KnowledgeGraph(), []
+    with kg.transaction("ends"):
+        kg.add_document(Document("d", "ten signs."))
+        for name in "ab":
+            kg.add_entity(name, name, "letter")
+    for number, confidence in enumerate(confidences):
+        kg.add_fact("a", "is", "b", Evidence("d", 0, 3, "pattern", confidence))
+        kg.add_mention("d", 0, 3, "letter", "a", "pattern", confidence)
+        seen.append((kg.revision, kg.belief("a", "is", "b"), kg.mentions()[0].confidence))
+        assert seen[-1][1:] == pytest.approx((max(confidences[:number + 1]),) * 2)
+        assert len(kg.evidence("a", "is", "b")) == len(kg.mentions()) == 1
+    if forgotten:
+        kg.forget("d")
+        assert kg.belief("a", "is", "b") == 0 and not kg.mentions()
+    for revision, belief, confidence in seen:
+        past = at(kg, revision)
+        assert past.belief("a", "is", "b") == belief and past.mentions()[0].confidence == confidence
+        past.close()
+
+
+def test_what_is_surer_is_a_change_and_what_is_less_sure_is_none():
+    kg = read([Document("d", "ab", mentions=(Mention(0, 1, "letter", "a"), Mention(1, 2, "letter", "b")))])
+    kg.add_facts([("a", "is", "b", Evidence("d", 0, 2, "pattern", sure)) for sure in (0.5, 0.7, 0.6)])
+    first = kg.revision
+    assert not kg.add_fact("a", "is", "b", Evidence("d", 0, 2, "pattern", 0.6)) and kg.revision == first
+    assert not kg.add_fact("a", "is", "b", Evidence("d", 0, 2, "pattern", 0.8)) and kg.revision == first + 1
+    (before, after), = diff(kg, first, first + 1).facts.changed
+    assert (before.belief, after.belief) == pytest.approx((0.7, 0.8))
+    with kg.transaction("twice in one"):
+        for sure in (0.9, 0.95, 0.85):
+            kg.add_fact("a", "is", "b", Evidence("d", 0, 2, "pattern", sure))
+    assert kg.belief("a", "is", "b") == pytest.approx(0.95) and len(kg._rows("SELECT 1 FROM evidence")) == 3
 
 
 def test_a_fact_may_join_an_entity_to_itself():

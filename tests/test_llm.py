@@ -397,7 +397,7 @@ ANSWER = st.text(max_size=30) | JSON.map(json.dumps) | NAMED.map(json.dumps) | C
 
 def adds_up(report):
     refused = report.repeated + report.not_in_text + report.unknown_type + report.unknown_relation + report.not_mentioned + report.against_schema + report.too_long
-    return report.named == report.accepted + refused and min(count for _, count in report.rows()) >= 0
+    return report.named == report.accepted + refused and min(count for _, count, _ in report.rows()) >= 0
 
 
 class Saying(Endpoint):

@@ -1,26 +1,27 @@
 """What no lesson of the reader should carry: any text, any dictionary, any order of reading, texts made to be slow."""
 import re
+import signal
+import subprocess
 import sys
 import time
+from copy import copy
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import PIECES, TEXTS
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph, add_gold
 from kglearn.linking import EXACT, Linker, link, long_forms
-from kglearn.reader import (MAX_WORDS, STOPWORDS, DictionaryTagger, LinearTagger, Reader, candidate_spans, labelled_mentions,
-                            learn_types, spelling_key, word_labels)
+from kglearn.reader import (MAX_WORDS, SHARD, STOPWORDS, Counts, DictionaryTagger, LinearTagger, Reader, candidate_spans, counted,
+                            labelled_mentions, learn_types, spelling_key, word_labels)
 from kglearn.relations import CooccurrenceRelater, PatternRelater
 from kglearn.text import Encoder, normalise, tiny_encoder, windows, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LEXICON = clinic_lexicon()
-PIECES = ["Codeine", "ibuprofen", "NSAIDs", "fever", "nausea", "cough", "asthma", "chronic kidney disease", "CKD", "(CKD)", "(MS)", "mitral stenosis",
-          "MS", "causes", "treats", "for", "with", "no", "and", ",", ".", ";", "\n", "(", ")", "<script>", "'; DROP TABLE fact; --", "糖尿病", "cafe\u0301",
-          "\u202e", "👩‍⚕️", "\0", "is", "a", "such as", "&", "%", "12", "_", "ﬁ", "ALL"]
-TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map(" ".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=120))
 
 
 @pytest.fixture(scope="module")
@@ -286,21 +287,114 @@ def test_the_report_accounts_for_everything(tiny, texts):
     assert "<script" not in report._repr_html_()
 
 
-class Interrupted:
+class Meddling:
+    "A tagger that finds the first six letters, and in whose hands something happens at the second document."
+    def __init__(self, happens):
+        self.happens = happens
+
     def tag(self, documents):
         for document in documents:
-            if document.id == "2":
-                raise KeyboardInterrupt
+            if document.id == "1":
+                self.happens()
             yield [Mention(0, 6, "symptom")]
 
 
-def test_an_interrupted_reading_leaves_the_graph_as_it_was(tiny):
+def raised(error):
+    def happens():
+        raise error
+    return happens
+
+
+NAUSEA = [Document(str(number), "nausea") for number in range(3 * SHARD)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BadInput, ZeroDivisionError, MemoryError])
+def test_an_interrupted_reading_leaves_the_graph_as_it_was(tiny, error):
     kg = KnowledgeGraph()
     add_gold(kg, load_clinic("train")[0])
     before = kg.fingerprint(), kg.revision
-    with pytest.raises(KeyboardInterrupt):
-        Reader(kg, Interrupted(), encoder=tiny).read([Document(str(n), "nausea") for n in range(4)])
+    with pytest.raises(error):
+        Reader(kg, Meddling(raised(error)), encoder=tiny).read(NAUSEA)
     assert (kg.fingerprint(), kg.revision) == before
+
+
+KILLED = """
+import os, signal, sys
+from kglearn.data import Document, Mention
+from kglearn.graph import KnowledgeGraph
+from kglearn.reader import Reader
+from kglearn.text import Encoder, tiny_encoder
+
+class Tagger:
+    def tag(self, documents):
+        if documents[-1].id == "last":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [[Mention(0, 6, "symptom")] for _ in documents]
+
+kg = KnowledgeGraph(sys.argv[1])
+Reader(kg, Tagger(), encoder=Encoder(*tiny_encoder())).read([*(Document(str(n), "nausea") for n in range(100)), Document("last", "fever")])
+"""
+
+
+def test_a_reading_that_is_killed_leaves_the_graph_as_it_was(tmp_path):
+    kg = KnowledgeGraph(tmp_path / "graph.db")
+    kg.add_document(Document("before", "fever"))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "graph.db")], stderr=subprocess.PIPE)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert kg.documents() == ["before"] and kg.revision == 1 and kg.add_document(Document("after", "cough"))
+
+
+def test_others_may_write_while_texts_are_read(tiny, tmp_path):
+    kg, other = (KnowledgeGraph(tmp_path / "graph.db") for _ in range(2))
+
+    def meanwhile():
+        other.add_document(Document("2", "nausea"))
+        other.add_document(Document("3", "Nausea."))
+        other.add_document(Document("theirs", "cough"))
+    report = Reader(kg, Meddling(meanwhile), encoder=tiny).read([*NAUSEA[:5], NAUSEA[0]])
+    assert (report.documents, report.unchanged, report.mentions) == (6, 2, 4), "one came twice, and one is theirs"
+    assert kg.documents() == ["0", "1", "2", "3", "4", "theirs"] and kg.document("3").text == "nausea", "the later writer wins"
+    assert [mention.document for mention in kg.mentions()] == ["0", "1", "3", "4"] and kg.revision == 4
+
+
+def test_a_reader_in_a_transaction_is_part_of_it(tiny):
+    kg = KnowledgeGraph()
+    with pytest.raises(ZeroDivisionError), kg.transaction("both"):
+        kg.add_document(Document("before", "fever"))
+        Reader(kg, Meddling(list), encoder=tiny).read(NAUSEA[:5])
+        raise ZeroDivisionError
+    assert kg.documents() == [] and kg.revision == 0
+
+
+def test_a_reader_travels_without_its_graph(tiny, tmp_path):
+    whole = reader(tiny, KnowledgeGraph(tmp_path / "graph.db", CLINIC_SCHEMA))
+    sent = copy(whole)
+    assert sent.kg is None and whole.kg is not None
+    passages = load_clinic("golden")[:4]
+    assert sent.analyse(passages) == whole.analyse(passages)
+
+
+@dataclass(repr=False)
+class Doubts(Counts):
+    doubts: int = counted("names that it was not sure of")
+    texts: int = counted("seen")
+
+
+def test_what_tagger_and_relater_count_is_in_the_report(tiny):
+    class Doubtful(DictionaryTagger):
+        report = Doubts(doubts=7)
+
+        def tag(self, documents):
+            self.report += Doubts(texts=len(documents))
+            return super().tag(documents)
+
+    class Counting(PatternRelater):
+        report = "not a count"
+    r = Reader(KnowledgeGraph(), Doubtful(LEXICON), LEXICON, Counting(CLINIC_SCHEMA), encoder=tiny)
+    assert r.read(NAUSEA).told == {"tagger": Doubts(texts=len(NAUSEA))}, "what it had counted before is not of this reading"
+    assert r.read(NAUSEA).told == {}
+    r.relater.report = Doubts()
+    assert r.read([Document("new", "fever")]).told == {"tagger": Doubts(texts=1), "relater": Doubts()}
 
 
 class Everything:
@@ -431,4 +525,6 @@ def test_the_report_shows_every_count_as_a_table(tiny):
     assert (report.documents, report.unchanged, report.without_names, report.long_documents) == (5, 1, 1, 1)
     assert report.unreadable_script == 2 and report.new_names == 2 and report.cut_sentences >= 2
     table = report._repr_html_()
-    assert all(f"{name}</th><td>{count:,}</td>" in table for name, count in report.rows()) and len(report.rows()) == 12
+    assert len(report.rows()) == 12 and all(f">{count}<" in table and f">{name}<" in table and f">{meaning}<" in table
+                                            for name, count, meaning in report.rows() if count)
+    assert not any(f">{name}<" in table for name, count, _ in report.rows() if not count)

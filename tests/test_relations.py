@@ -1,11 +1,14 @@
 """What no lesson of relations should carry: any text, sentences turned about, own patterns."""
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import TEXTS
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, Schema
 from kglearn.linking import link
@@ -16,10 +19,6 @@ from kglearn.text import Encoder, sentences, tiny_encoder
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LEXICON = clinic_lexicon()
-PIECES = ["Codeine", "ibuprofen", "NSAIDs", "fever", "nausea", "cough", "asthma", "chronic kidney disease", "CKD", "(CKD)", "(MS)", "mitral stenosis",
-          "MS", "causes", "treats", "for", "with", "no", "and", ",", ".", ";", "\n", "(", ")", "<script>", "'; DROP TABLE fact; --", "糖尿病", "cafe\u0301",
-          "\u202e", "👩‍⚕️", "\0", "is", "a", "such as", "&", "%", "12", "_", "ﬁ", "ALL"]
-TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map(" ".join), st.text(st.characters(exclude_categories=["Cs"]), max_size=120))
 
 
 # Relating
@@ -196,6 +195,8 @@ def test_evidence_is_the_stretch_from_one_end_to_the_other(tiny):
     ([Document("d", "Ann.")], "relations of its schema are marked"),
     ([Document(str(n), "Ann met Bob.", mentions=(), relations=(Relation("Ann", "met", "Bob"),)) for n in range(4)], "of its schema"),
     ([family(0, random.Random(0))], "3 labelled documents or more"),
+    ([family(n, random.Random(n)) for n in range(2)] + [Document(str(n), "Ann.", mentions=(Mention(0, 3, "person", "Ann"),), relations=()) for n in range(9)],
+     "given 2"),
 ])
 def test_what_it_cannot_learn_from_is_named(tiny, documents, message):
     with pytest.raises(BadInput, match=message):
@@ -205,3 +206,70 @@ def test_what_it_cannot_learn_from_is_named(tiny, documents, message):
 def test_unfitted_it_says_so(tiny):
     with pytest.raises(BadInput, match="has not been fitted"):
         TrainedRelater(FAMILY, tiny).relate([family(0, random.Random(0))], [family(0, random.Random(0)).mentions])
+
+
+# Keeping what was learnt
+
+
+@pytest.fixture(scope="module")
+def kept(tiny, tmp_path_factory):
+    "A relater, documents that it has learnt from, and the folder that it was kept in."
+    documents = [family(number, random.Random(number)) for number in range(8)]
+    relater = TrainedRelater(FAMILY, tiny, (0, 2), hidden=16, epochs=4, members=2, seed=3).fit(documents)
+    folder = tmp_path_factory.mktemp("relater")
+    relater.save(folder)
+    return relater, documents, folder
+
+
+def test_a_relater_says_the_same_after_it_was_kept(kept, tiny):
+    relater, documents, folder = kept
+    again = TrainedRelater.load(folder, tiny)
+    mentions = [document.mentions for document in documents]
+    assert again.relate(documents, mentions) == relater.relate(documents, mentions)
+    for name in ("schema", "layers", "hidden", "dropout", "epochs", "members", "seed", "relations", "threshold"):
+        assert getattr(again, name) == getattr(relater, name), name
+    assert list(again.schema.relations) == list(relater.schema.relations), "of equally likely relations the first in the schema wins"
+    assert again.fit(documents).relate(documents, mentions) == relater.relate(documents, mentions), "and it learns as it would have"
+
+
+def test_a_relater_of_another_encoder_is_refused(kept):
+    other = Encoder(*tiny_encoder())
+    with torch.no_grad():
+        next(other.model.parameters()).add_(0.5)
+    with pytest.raises(BadInput, match="was trained on encoder"):
+        TrainedRelater.load(kept[2], other)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("half, damage, message", [
+    ("relater.json", Path.unlink, "no such file"),
+    ("relater.safetensors", Path.unlink, "no such file"),
+    ("relater.json", _cut, "do not belong together"),
+    ("relater.safetensors", _cut, "do not belong together"),
+    ("relater.json", lambda path: path.write_text("[]"), "do not belong together"),
+    ("relater.json", lambda path: path.write_text(path.read_text().replace('"members": 2', '"members": 3')), "do not belong together"),
+    ("relater.json", lambda path: path.write_text(path.read_text().replace('"hidden": 16', '"hidden": 17')), "do not belong together"),
+    ("relater.json", lambda path: path.write_text(path.read_text().replace('"threshold": ', '"threshold": -')), "do not belong together"),
+])
+def test_a_half_that_is_missing_or_damaged_is_one_clear_error(kept, tiny, tmp_path, half, damage, message):
+    shutil.copytree(kept[2], tmp_path / "r")
+    damage(tmp_path / "r" / half)
+    with pytest.raises(BadInput, match=message):
+        TrainedRelater.load(tmp_path / "r", tiny)
+
+
+def test_halves_of_two_relaters_do_not_mix(kept, tiny, tmp_path):
+    relater, documents, folder = kept
+    TrainedRelater(FAMILY, tiny, (0, 2), hidden=16, epochs=4, members=2, seed=4).fit(documents).save(tmp_path)
+    shutil.copy(folder / "relater.safetensors", tmp_path)
+    with pytest.raises(BadInput, match="do not belong together"):
+        TrainedRelater.load(tmp_path, tiny)
+
+
+def test_one_that_was_not_fitted_is_not_kept(tiny, tmp_path):
+    with pytest.raises(BadInput, match="has not been fitted"):
+        TrainedRelater(FAMILY, tiny).save(tmp_path)
+    assert not list(tmp_path.iterdir())

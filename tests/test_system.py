@@ -23,28 +23,6 @@ from kglearn.text import sentences
 TRAIN, GOLDEN, STREAM = load_clinic("train")[:4], load_clinic("golden")[:3], load_clinic("stream")[:3]
 
 
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    "A workspace that has learnt a little, answered questions about three documents, and not evolved yet. Closed: copy it."
-    folder = tmp_path_factory.mktemp("system") / "learnt"
-    system = LearningSystem.create(folder, CLINIC_SCHEMA.types, CLINIC_SCHEMA, clinic_lexicon())
-    system.read(load_clinic("graph")[:3])
-    system.learn(TRAIN, GOLDEN, epochs=3)
-    person = SimulatedPerson({document.id: document for document in STREAM})
-    for decision in system.act(STREAM, per_document=6):
-        system.reward(decision.id, person.answer(decision), "simulated")
-    system.close()
-    return folder
-
-
-@pytest.fixture
-def system(learnt, tmp_path):
-    shutil.copytree(learnt, tmp_path / "copy")
-    system = LearningSystem.open(tmp_path / "copy")
-    yield system
-    system.close()
-
-
 @pytest.fixture
 def empty(tmp_path):
     system = LearningSystem.create(tmp_path / "empty", ("disease",))
@@ -346,209 +324,18 @@ def test_forgotten_labels_teach_and_measure_no_more(system):
     assert system.forget(TRAIN[0].id) and set(system.labelled) == {document.id for document in TRAIN[1:]}
     assert system.forget(GOLDEN[0].id) and set(system.golden) == {document.id for document in GOLDEN[1:]}
     assert not system.forget("never seen")
+    assert system.former == [TRAIN[0], GOLDEN[0]], "as the graph's past has its text"
+
+
+def test_labels_that_are_replaced_become_former_ones_once(system):
+    changed = replace(GOLDEN[0], mentions=())
+    system._keep_labels("golden", [changed, *GOLDEN[1:]])
+    system._keep_labels("golden", [GOLDEN[0], *GOLDEN[1:]])
+    system._keep_labels("golden", [changed])
+    assert system.former == [changed, GOLDEN[0], *GOLDEN[1:]] and list(system.golden.values()) == [changed]
 
 
 def test_status_counts(system):
     status = system.status()
     assert status["documents"] == 3 + 4 + 3 and status["answers"] == 18 and status["waiting"] == 0
     assert status["versions"] == ["v0"] and status["live"]["version"] == "v0" and json.dumps(status)
-
-
-# Purging
-
-@pytest.fixture(scope="module")
-def evolved(learnt, tmp_path_factory):
-    "The same workspace after one round: v0, v1, a page, notes, and a result that names documents. Closed: copy it."
-    folder = tmp_path_factory.mktemp("system") / "evolved"
-    shutil.copytree(learnt, folder)
-    system = LearningSystem.open(folder)
-    system.evolve(epochs=1)
-    (folder / "steps").mkdir()
-    for document in (TRAIN[0], GOLDEN[0], STREAM[0], READ):
-        system.event("note", text=f"look: {document.text[slice(*sentences(document.text)[0])]}", about=document.id)
-        if document is not GOLDEN[0]:  # a golden document that was forgotten has left no text by which to find what quotes it
-            write_json(folder / "steps" / f"arm-{len(document.text)}.json", {"counts": {"test": [1]}, "shown": ["other", document.text]})
-        (folder / f"{document.id}.html").write_text(document.text, encoding="utf-8")
-        (folder / "labelled.jsonl.new").write_text(document.text[:100], encoding="utf-8")
-    (folder / "skills" / ".new-v9").mkdir()
-    (folder / "skills" / ".new-v9" / "snapshot.json").write_text(STREAM[0].text, encoding="utf-8")
-    system.close()
-    return folder
-
-
-@pytest.fixture
-def purgeable(evolved, tmp_path):
-    shutil.copytree(evolved, tmp_path / "copy")
-    system = LearningSystem.open(tmp_path / "copy")
-    yield system
-    system.close()
-
-
-READ = load_clinic("graph")[0]  # read with the dictionary before anything was learnt
-OTHERS = [*TRAIN, *GOLDEN, *STREAM, *load_clinic("graph")[:3]]
-WORDS = re.compile(r"[^\W\d_]{6,}")
-
-
-def its_own(document):
-    "Sentences of a document, words that nothing else in the workspace has, and its id."
-    rest = " ".join([other.text for other in OTHERS if other.id != document.id] + [name for entry in clinic_lexicon() for name in entry.names] +
-                    [path.read_text(encoding="utf-8") for path in Path(kglearn.system.__file__).parent.glob("*.py")]).casefold()
-    words = {word.casefold() for word in WORDS.findall(document.text)}
-    return [document.id, *(document.text[start:end] for start, end in sentences(document.text)), *(word for word in words if word not in rest)]
-
-
-@pytest.mark.parametrize("document", [TRAIN[0], GOLDEN[0], STREAM[0], READ], ids=lambda document: document.id)
-@pytest.mark.parametrize("first", ["known", "forgotten"])
-def test_no_byte_of_a_purged_document_is_in_any_file(purgeable, document, first):
-    folder, hidden = purgeable.folder, its_own(document)
-    assert len(hidden) > 8 and set(traces(folder, hidden)) == set(hidden)
-    if first == "forgotten":
-        purgeable.forget(document.id)
-    purged = purgeable.purge(document.id)
-    assert traces(folder, hidden) == {} and purged.left == () and not (folder / "purge.json").exists()
-    assert f"{document.id}.html" in purged.deleted
-    assert purged.looked_for >= len(sentences(document.text)) - 1 or document is GOLDEN[0], "what was golden and is forgotten has left no text to look for"
-    purgeable.close()
-    assert traces(folder, hidden) == {}
-    assert {path.name for path in folder.rglob("*") if path.suffix in (".new", ".html")} == set()
-
-
-@pytest.mark.parametrize("document", [TRAIN[0], GOLDEN[0], STREAM[0], READ], ids=lambda document: document.id)
-def test_a_purge_leaves_everything_else_and_the_versions_still_read(purgeable, document):
-    others = [other for other in OTHERS if other.id != document.id]
-    answers = [answer for answer in purgeable.log.rewarded() if answer.decision.document != document.id]
-    before = {other.id: (purgeable.kg.document(other.id), purgeable.kg.mentions(document=other.id)) for other in others if other.id in purgeable.kg.documents()}
-    facts = {(fact.head, fact.relation, fact.tail) for fact in purgeable.kg.facts()
-             if {piece.document for piece in purgeable.kg.evidence(fact.head, fact.relation, fact.tail)} - {document.id}}
-    labels = {part: [other for other in getattr(purgeable, part).values() if other.id != document.id] for part in ("labelled", "golden")}
-    events = len((purgeable.folder / "events.jsonl").read_text(encoding="utf-8").splitlines())
-    purgeable.purge(document.id)
-    assert {id: (purgeable.kg.document(id), purgeable.kg.mentions(document=id)) for id in purgeable.kg.documents()} == before
-    assert {(fact.head, fact.relation, fact.tail) for fact in purgeable.kg.facts()} == facts
-    assert purgeable.log.rewarded() == answers
-    assert all(list(getattr(purgeable, part).values()) == kept for part, kept in labels.items())
-    lines = (purgeable.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == events + 1 and all(json.loads(line) for line in lines) and sum("look: " in line for line in lines) == 3
-    steps = [json.loads(path.read_text(encoding="utf-8")) for path in (purgeable.folder / "steps").iterdir()]
-    assert len(steps) == 3 and [step["shown"][1] for step in steps].count("(purged)") == (document is not GOLDEN[0])
-    assert all(step["counts"] == {"test": [1]} for step in steps)
-    for name in purgeable.versions():
-        version = purgeable.version(name)
-        assert not [piece for pieces in version.processor.snapshot.aliases.values() for piece in pieces if piece.document == document.id]
-        assert len(SkillTagger(version.skill, version.processor).tag(others[:2])) == 2
-    purgeable.evolve(epochs=1)
-    assert purgeable.live.name == "v2"
-
-
-def test_versions_say_how_they_learnt_from_it_and_for_good(purgeable):
-    promoted = purgeable.live.card["promoted"]
-    shaped = {document.id: purgeable.purge(document.id).shaped for document in (TRAIN[0], GOLDEN[0], STREAM[0], READ)}
-    assert shaped[TRAIN[0].id] == {name: ["labels", "snapshot"] for name in ("v0", "v1", "candidates/prior")}
-    assert shaped[GOLDEN[0].id] == {name: ["golden"] for name in ("v0", "v1", "candidates/prior")}
-    assert shaped[STREAM[0].id] == {"v1": ["answers", "snapshot"] if promoted else ["snapshot"]}
-    assert shaped[READ.id] == {name: ["links", "snapshot"] for name in ("v0", "v1", "candidates/prior")}
-    again = purgeable.purge(TRAIN[0].id)
-    assert again.shaped == shaped[TRAIN[0].id] and again.looked_for == 0, "the second call still knows"
-    assert not traces(purgeable.folder, [TRAIN[0].id])
-    evolution = purgeable.evolve(epochs=1)
-    after = purgeable.purge(TRAIN[0].id).shaped.get("v2")
-    assert after == (None if evolution.promoted else ["labels"]), "new weights know nothing of it"
-    assert purgeable.purge(READ.id).shaped["v2"] == ["links"], "the graph encoder is the old one"
-
-
-def test_versions_are_dropped_on_demand_and_their_names_never_given_again(purgeable):
-    purged = purgeable.purge(STREAM[0].id, drop_versions=True)
-    assert purged.dropped == ("v1",) and purged.standing == {} and purgeable.versions() == ["v0"]
-    assert purgeable.live.name == "v0" and purgeable.next_name() == "v2" and list((purgeable.folder / "skills" / "v1").iterdir()) == []
-    with pytest.raises(BadInput, match="version v1 already"):
-        purgeable.keep(replace(purgeable.live, name="v1"))
-    assert purgeable.purge(GOLDEN[0].id, drop_versions=True).dropped == (), "it chose, and taught nothing"
-    assert set(purgeable.purge(TRAIN[0].id, drop_versions=True).dropped) == {"v0", "candidates/prior"}
-    assert purgeable.versions() == [] and not (purgeable.folder / "live.json").exists() and purgeable.status()["live"] is None
-    with pytest.raises(BadInput, match="no skill yet"):
-        purgeable.live
-    purgeable.learn(TRAIN[1:], GOLDEN[1:], epochs=1)
-    assert purgeable.live.name == "v2"
-
-
-def test_a_workspace_from_before_says_that_it_does_not_know(purgeable):
-    for name, folder in purgeable._made().items():
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        del card["lessons"]
-        write_json(folder / "card.json", card)
-    (purgeable.folder / "candidates" / "prior" / "card.json").unlink()
-    with pytest.raises(BadInput, match="no document"):
-        purgeable.purge("never read")
-    purged = purgeable.purge(STREAM[0].id)
-    assert {name: "unrecorded" in ways for name, ways in purged.shaped.items()} == {"v0": True, "v1": True, "candidates/prior": True}
-    assert purgeable.evolve(epochs=1).promoted in (True, False) and "unrecorded" in purgeable.purge(STREAM[0].id).shaped["v2"]
-
-
-@pytest.mark.parametrize("document, message", [("graph-0001", "did you mean 'graph-001'"), ("", "no document ''"), ("'; DROP TABLE document; --", "no document"), ("\ud800", "half of a character")])
-def test_an_unknown_document_is_refused_and_nothing_is_touched(purgeable, document, message):
-    before = {path: path.read_bytes() for path in purgeable.folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")}
-    for work in (purgeable.purge, purgeable.check_document):
-        with pytest.raises(BadInput, match=message):
-            work(document)
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_what_still_holds_it_is_named_and_what_others_say_is_not_counted(purgeable):
-    shared = "A sentence that stands in two documents."
-    purgeable.read([Document("one", f"{shared} Only one says Quorrinella."), Document("two", shared)])
-    (purgeable.folder / "mine.txt").write_text("Only one says QUORRINELLA.", encoding="utf-8")
-    purged = purgeable.purge("one")
-    assert purged.left == ("mine.txt",) and "found in mine.txt" in str(purged)
-    (purgeable.folder / "mine.txt").unlink()
-    assert traces(purgeable.folder, ["quorrinella"]) == {} and list(traces(purgeable.folder, [shared])) == [shared]
-
-
-def test_a_purge_shows_itself_and_escapes_what_documents_say():
-    purged = Purged("<script>", ("disease:<b>",), 2, 3, ("<i>.txt",), ("report.html",), {"v0": ["labels"], "v1": ["golden"]}, ("v0",))
-    assert repr(purged) == str(purged) and "v0" not in purged.standing and "--drop-versions" not in str(purged)
-    assert "<script" not in purged._repr_html_() and "<i>" not in purged._repr_html_() and "v1 has learnt from it: chosen" in purged._repr_html_()
-    assert "--drop-versions" in str(replace(purged, dropped=()))
-
-
-PURGER = textwrap.dedent("""
-    import os, shutil, signal, sys
-    from pathlib import Path
-    import kglearn.system as home
-    whole, document = Path(sys.argv[1]), sys.argv[2]
-    steps = ["_purge_work", "_mark_versions", "_drop_labels", "_wipe_files", "_wipe_snapshot", "_drop_versions", "purge_graph", "_left", "event"]
-    for step in steps:
-        shutil.rmtree(whole.parent / step, ignore_errors=True)
-        shutil.copytree(whole, whole.parent / step)
-        if not os.fork():
-            system = home.LearningSystem.open(whole.parent / step)
-            owner = home.LearningSystem if hasattr(home.LearningSystem, step) else home
-            real = getattr(owner, step)
-            def killed(*arguments):
-                real(*arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
-            setattr(owner, step, killed if step != "event" else lambda *a, **b: os.kill(os.getpid(), signal.SIGKILL))
-            system.purge(document, drop_versions=True)
-            os._exit(0)
-        print(step, os.WTERMSIG(os.wait()[1]), flush=True)
-""")
-
-
-def test_a_purge_that_is_killed_after_any_step_is_finished_by_the_next(evolved, tmp_path):
-    shutil.copytree(evolved, tmp_path / "whole")
-    document = STREAM[0]
-    run = subprocess.run([sys.executable, "-c", PURGER, tmp_path / "whole", document.id], capture_output=True, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"})
-    steps = [line.split() for line in run.stdout.splitlines()]
-    assert len(steps) == 9 and {status for _, status in steps} == {"9"}, run.stderr
-    for step, _ in steps:
-        system = LearningSystem.open(tmp_path / step)
-        for database in (system.kg, system.log):
-            assert database._rows("PRAGMA integrity_check") == [("ok",)]
-        assert system.live.name in ("v0", "v1") and len(SkillTagger(system.live.skill, system.live.processor).tag(TRAIN[:1])) == 1
-        assert system.status()["unfinished purge of"] == document.id
-        with pytest.raises(BadInput, match=f"the purge of '{document.id}' was interrupted"):
-            system.purge(TRAIN[0].id)
-        purged = system.purge(document.id, drop_versions=True)
-        assert purged.left == () and purged.looked_for > 3
-        assert traces(system.folder, its_own(document)) == {} and system.versions() == ["v0"], step
-        assert "unfinished purge of" not in system.status() and len(system.log) == 12
-        system.close()

@@ -110,6 +110,9 @@ def test_notes_say_what_cannot_be_done():
     assert any("dictionary alone" in note for note in plan_for([d.unlabelled() for d in documents], dictionary=[DictionaryEntry("d", "disease", ("fever",))]).notes)
     assert any("related to" in note for note in unlabelled.notes) and not any("co-occurrence" in note for note in unlabelled.notes)
     assert "left out" in plan_for(documents, skipped=2).notes[-1]
+    assert any("co-occurrence" in note for note in plan_for(documents, relater="patterns").notes)
+    assert any("co-occurrence" in note for note in plan_for([documents[0], documents[1], *(replace(d, relations=()) for d in documents[2:])]).notes)
+    assert not any("co-occurrence" in note for note in plan_for(documents).notes), "relations are marked, and learnt from"
 
 
 def test_the_parts_of_a_plan_are_taken_in_order():
