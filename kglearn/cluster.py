@@ -63,19 +63,30 @@ def _knock(address: str) -> None:
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
-# %% ../nbs/05_cluster.ipynb #b52ab9e2
+# %% ../nbs/05_cluster.ipynb #21dad2b5
 def _work(held: list, shard, source: str):
     "What one shard gives, on whichever machine this runs. `held` holds a reference to the function, and not yet the function."
-    import ray
     if source_hash() != source:
-        raise BadInput(f"{ray.util.get_node_ip_address()}: another kglearn is installed there than here "
-                       f"({source_hash()}, {source}): install the same source on every machine of the cluster")
-    try:
-        function = ray.get(held[0])
-    except Exception as error:
-        raise BadInput(f"{ray.util.get_node_ip_address()}: what was sent cannot be unpacked there ({_first_line(error)}): "
-                       f"install what it is made of on every machine of the cluster") from error
-    return function(shard)
+        raise BadInput(f"{_address()}: another kglearn is installed there than here ({source_hash()}, {source}): "
+                       f"install the same source on every machine of the cluster")
+    return _unpacked(held[0])(shard)
+
+_UNPACKED: dict[str, Callable] = {}  # the function that was sent last
+
+def _unpacked(reference) -> Callable:
+    if reference.hex() not in _UNPACKED:
+        import ray
+        _UNPACKED.clear()
+        try:
+            _UNPACKED[reference.hex()] = ray.get(reference)
+        except Exception as error:
+            raise BadInput(f"{_address()}: what was sent cannot be unpacked there ({_first_line(error)}): "
+                           f"install what it is made of on every machine of the cluster") from error
+    return _UNPACKED[reference.hex()]
+
+def _address() -> str:
+    import ray
+    return ray.util.get_node_ip_address()
 
 # %% ../nbs/05_cluster.ipynb #184a1f72
 TRIES_AGAIN = 5  # times that a shard is sent once more because its machine died

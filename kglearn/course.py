@@ -744,6 +744,59 @@ def _(divergence_from_normal):
     expect(divergence_from_normal([0.0], [0.5]), 0.3181471806)
     expect(divergence_from_normal([], []), 0.0)
 
+# %% ../nbs/72_course.ipynb #28cf4a95
+@exercise("sampling.starts_of")
+def _(starts_of):
+    "Where the messages of each node start."
+    expect(starts_of([2, 2, 2, 0, 1, 3], 4), [0, 1, 2, 5, 6])
+    expect(starts_of([], 2), [0, 0, 0])
+    expect(starts_of([3, 1, 3], 4), [0, 0, 1, 1, 3])
+
+@exercise("sampling.places_taken")
+def _(places_taken):
+    "Systematic sampling of one node's messages."
+    expect(places_taken(10, 5, 0.0), [0, 2, 4, 6, 8])
+    expect(places_taken(10, 5, 0.9), [1, 3, 5, 7, 9])
+    expect(places_taken(10, 4, 0.5), [1, 3, 6, 8])
+    expect(places_taken(3, 5, 0.7), [0, 1, 2])
+    expect(places_taken(0, 5, 0.7), [])
+
+@exercise("sampling.most_messages")
+def _(most_messages):
+    "An upper bound on the size of a sample."
+    expect(most_messages(50, [10, 5]), 3000)
+    expect(most_messages(3, [2]), 6)
+    expect(most_messages(7, []), 0)
+
+# %% ../nbs/72_course.ipynb #9c130680
+@exercise("paths.count_ways")
+def _(count_ways):
+    "In how many ways of at most so many edges each node can be reached."
+    edges = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)]
+    expect(count_ways(edges, 4, 0, 3), [1, 1, 2, 3])
+    expect(count_ways(edges, 4, 0, 1), [1, 1, 1, 0])
+    expect(count_ways([(0, 0)], 1, 0, 2), [3])
+    expect(count_ways([(0, 1), (0, 1)], 2, 0, 5), [1, 2])
+    expect(count_ways(edges, 4, 3, 0), [0, 0, 0, 1])
+
+@exercise("paths.chance_of_hit")
+def _(chance_of_hit):
+    "Chance of a place among the first few when ties are broken by lot."
+    expect(chance_of_hit(0.9, [0.1, 0.95, 0.5], 1), 0)
+    expect(chance_of_hit(0.9, [0.1, 0.95, 0.5], 2), 1)
+    expect(chance_of_hit(0.0, [0.0] * 50, 10), 10 / 51)
+    expect(chance_of_hit(0.5, [0.5, 0.7], 2), 0.5)
+    expect(chance_of_hit(0.5, [], 1), 1)
+
+@exercise("paths.pca_confidence")
+def _(pca_confidence):
+    "Share of right pairs among those predicted whose x has any known y."
+    known = {("bird flu", "fever"), ("bird flu", "cough"), ("swine flu", "fever")}
+    expect(pca_confidence({(x, y) for x in ("bird flu", "swine flu", "mild flu") for y in ("fever", "cough")}, known), 0.75)
+    expect(pca_confidence({("mild flu", "fever")}, known), 0)
+    expect(pca_confidence(set(), known), 0)
+    expect(pca_confidence({("swine flu", "fever")}, known), 1)
+
 # %% ../nbs/72_course.ipynb #e887a81e
 @exercise("objective.surprise")
 def _(surprise):
@@ -799,6 +852,36 @@ def _(strict_f1):
     expect(strict_f1([(0, 7, "medicine"), (9, 12, "test")], [(0, 7, "medicine"), (0, 7, "medicine")]), 0.6666667)
     expect(strict_f1([(0, 1, "a"), (2, 3, "a"), (4, 5, "a")], [(2, 3, "a"), (3, 4, "a")]), 0.4)
     expect(strict_f1([], []), 0.0)
+
+# %% ../nbs/72_course.ipynb #a8ccedd8
+@exercise("distant.silver_labels")
+def _(silver_labels):
+    "Labels by known facts: what is unknown stays unknown."
+    known = {("codeine", "cough"), ("aspirin", "fever")}
+    expect(silver_labels([("codeine", "cough")], known), [1])
+    expect(silver_labels([("cough", "codeine")], known), [0])
+    expect(silver_labels([("codeine", "fever")], known), [None])
+    expect(silver_labels([("a", "b"), ("b", "a")], {("a", "b"), ("b", "a")}), [1, 1])
+    expect(silver_labels([], known), [])
+
+@exercise("distant.chance_of_yes")
+def _(chance_of_yes):
+    "Bayes over independent votes; who abstains says nothing."
+    expect(chance_of_yes([0.9, 0.8, 0.7], [1, 0, 0]), 27 / 55)
+    expect(chance_of_yes([0.9], [1]), 0.9)
+    expect(chance_of_yes([0.9], [0]), 0.1)
+    expect(chance_of_yes([0.9, 0.6], [-1, 1]), 0.6)
+    expect(chance_of_yes([0.2, 0.8], [1, 1]), 0.5)
+    expect(chance_of_yes([0.9, 0.8], [-1, -1]), 0.5)
+
+@exercise("distant.agreement_of")
+def _(agreement_of):
+    "How often two sources agree, where both speak."
+    expect(agreement_of([1, 0, 1, 0], [1, 0, 0, 1]), 0.5)
+    expect(agreement_of([1, -1, 1], [1, 1, -1]), 1.0)
+    expect(agreement_of([0, 0], [0, 0]), 1.0)
+    expect(agreement_of([1, -1], [-1, 0]), None)
+    expect(agreement_of([-1, 1], [-1, 0]), 0.0)
 
 # %% ../nbs/72_course.ipynb #73a2347c
 @exercise("policy.softmax")

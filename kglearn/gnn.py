@@ -44,7 +44,7 @@ def with_inverses(edges: Tensor, relation_count: int) -> Tensor:
     head, relation, tail = edges
     return torch.cat([edges, torch.stack([tail, relation + relation_count, head])], 1)
 
-# %% ../nbs/20_gnn.ipynb #d560bbbc
+# %% ../nbs/20_gnn.ipynb #8fc63a07
 class GraphEncoder(nn.Module):
     """f: names and edges to node vectors; text features, a linear map, then layers of messages with residuals.
 
@@ -91,7 +91,11 @@ class GraphEncoder(nn.Module):
             BadInput: features or edges have another shape, are not numbers, or name a node or relation that is not there.
         """
         _check_inputs(features, edges, self.lift.in_features, len(self.relations))
-        head, relation, tail = with_inverses(edges if self.message_passing else edges[:, :0], len(self.relations))
+        return self.from_messages(features, with_inverses(edges, len(self.relations)))
+
+    def from_messages(self, features: Tensor, messages: Tensor) -> Tensor:
+        "The same from edges `[3, messages]` that are heard as they stand, those in reverse among them; nothing is checked."
+        head, relation, tail = messages if self.message_passing else messages[:, :0]
         hidden = self.lift(dropout(features, self.dropout, self.training))
         for conv in self.convs:
             message = gelu(conv(hidden, torch.stack([head, tail]), relation))

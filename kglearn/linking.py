@@ -19,21 +19,28 @@ from fastcore.basics import patch
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
 from .text import _HAN_KANA, Encoder, abbreviations, normalise
 
-# %% ../nbs/13_linking.ipynb #d30c3aa6
+# %% ../nbs/13_linking.ipynb #c7cc1faf
 def long_forms(text: str) -> dict[str, str]:
     "What the abbreviations stand for that a text explains, both normalised."
     return {normalise(short): normalise(long) for short, long in abbreviations(text).items()}
 
 def _names_in(document: Document, mentions: Iterable[Mention]) -> list[str]:
-    "The normalised name of each mention; an abbreviation that the document explains as its long form."
+    "The normalised name of each mention; an abbreviation that the document explains as its long form, even as a plural."
     expanded = long_forms(document.text)
-    return [expanded.get(name := normalise(document.surface(mention)), name) for mention in mentions]
+    surfaces = [document.surface(mention) for mention in mentions]
+    return [expanded.get(name := normalise(surface)) or expanded.get(normalise(_PLURAL.sub("", surface)), name) for surface in surfaces]
+
+_PLURAL = re.compile(r"(?<=[A-Z0-9])s$")
 
 def names_of(entries: Iterable[DictionaryEntry]) -> dict[str, DictionaryEntry]:
-    "Entries by normalised name. A name that two entries bear goes to the first."
+    "Entries by normalised name. One that several bear goes to the first whose main name it is, else to the first."
+    entries = list(entries)
     names: dict[str, DictionaryEntry] = {}
     for entry in entries:
-        for name in entry.names:
+        for name in entry.names[:1]:
+            names.setdefault(normalise(name), entry)
+    for entry in entries:
+        for name in entry.names[1:]:
             names.setdefault(normalise(name), entry)
     return names
 
@@ -56,7 +63,7 @@ def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, Di
     return [mention if mention.entity else replace(mention, entity=key(mention, name))
             for mention, name in zip(mentions, _names_in(document, mentions))]
 
-# %% ../nbs/13_linking.ipynb #7d4157d0
+# %% ../nbs/13_linking.ipynb #6eccc59b
 _GAP = re.compile(rf"(?<=[{_HAN_KANA}]) (?=[{_HAN_KANA}])")
 
 def _without_gaps(name: str) -> str:
@@ -71,9 +78,10 @@ class NameIndex:
     Not good for abbreviations, nor for names that differ in one decisive letter or prefix.
 
     Args:
-        names: normalised, at least one.
+        names: normalised, at least one. If there are many, their vectors are kept in `kglearn.text.cache_folder`.
         encoder: a frozen encoder, or none.
         weight: of the letters, from 0 to 1; without an encoder it has no effect.
+        progress: label of a progress bar while the names are read.
     """
     def __init__(self, names: Sequence[str], encoder: Encoder | None = None, weight: float = 0.3, progress: str = ""):
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -82,52 +90,61 @@ class NameIndex:
         self.names, self.encoder, self.weight = list(names), encoder, weight
         self._letters = TfidfVectorizer(analyzer="char_wb", preprocessor=_without_gaps, ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
         self._table = self._letters.fit_transform(self.names)
-        self._vectors = _embed(encoder, self.names, progress) if encoder else None
+        self._vectors = _embed(encoder, self.names, progress, keep=len(self.names) >= _MANY) if encoder else None
 
-    def scores(self, queries: Sequence[str]) -> np.ndarray:
-        "Likeness of each query to each name, `[queries, names]`, from -1 to 1."
-        letters, meaning = self.likenesses(queries)
-        return self.weight * letters + (1 - self.weight) * meaning
+_MANY = 2000  # names whose vectors are worth a file
 
-    def likenesses(self, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        "By letters and by meaning, each `[queries, names]`; by letters twice where nothing can be read."
-        letters = (self._letters.transform(queries) @ self._table.T).toarray()
-        if self._vectors is None or not len(queries):
-            return letters, letters
-        vectors = _embed(self.encoder, queries)
-        readable = vectors.any(1)[:, None] & self._vectors.any(1)[None, :]
-        return letters, np.where(readable, vectors @ self._vectors.T, letters)
-
-    def plus(self, names: Iterable[str]) -> "NameIndex":
-        "The same index with more names; only those are worked out."
-        from scipy.sparse import vstack
-        known = set(self.names)
-        new = [name for name in dict.fromkeys(names) if name not in known]
-        if not new:
-            return self
-        twin = copy(self)
-        twin.names, twin._table = self.names + new, vstack([self._table, self._letters.transform(new)]).tocsr()
-        twin._vectors = np.concatenate([self._vectors, _embed(self.encoder, new)]) if self.encoder else None
-        return twin
-
-    def nearest(self, queries: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
-        "The `k` most alike names of each query with their likeness, best first; ties in order of the list."
-        found = []
-        for start in range(0, len(queries), 256):
-            for row in self.scores(queries[start:start + 256]):
-                best = np.argsort(-row, kind="stable")[:k]
-                found.append([(self.names[i], float(row[i])) for i in best])
-        return found
-
-def _embed(encoder: Encoder, names: Sequence[str], progress: str = "") -> np.ndarray:
-    "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read, or all such would be one."
+# %% ../nbs/13_linking.ipynb #786d2b0d
+def _embed(encoder: Encoder, names: Sequence[str], progress: str = "", keep: bool = False) -> np.ndarray:
+    "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read."
     vectors = np.zeros((len(names), encoder.width), np.float32)
     readable = [i for i, name in enumerate(names) if encoder.readable(name)]
     if readable:
-        vectors[readable] = encoder.embed([names[i] for i in readable], progress).numpy()
+        vectors[readable] = encoder.embed([names[i] for i in readable], progress, keep).numpy()
     return vectors
 
-# %% ../nbs/13_linking.ipynb #5a60555a
+# %% ../nbs/13_linking.ipynb #bbbc5a5f
+@patch
+def likenesses(self: NameIndex, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    "By letters and by meaning, each `[queries, names]`; by letters twice where nothing can be read."
+    letters = (self._letters.transform(queries) @ self._table.T).toarray()
+    if self._vectors is None or not len(queries):
+        return letters, letters
+    vectors = _embed(self.encoder, queries)
+    readable = vectors.any(1)[:, None] & self._vectors.any(1)[None, :]
+    return letters, np.where(readable, vectors @ self._vectors.T, letters)
+
+@patch
+def scores(self: NameIndex, queries: Sequence[str]) -> np.ndarray:
+    "Likeness of each query to each name, `[queries, names]`, from -1 to 1."
+    letters, meaning = self.likenesses(queries)
+    return self.weight * letters + (1 - self.weight) * meaning
+
+# %% ../nbs/13_linking.ipynb #7d1bfc57
+@patch
+def nearest(self: NameIndex, queries: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
+    "The `k` most alike names of each query with their likeness, best first; ties in order of the list."
+    found = []
+    for start in range(0, len(queries), 256):
+        for row in self.scores(queries[start:start + 256]):
+            best = np.argsort(-row, kind="stable")[:k]
+            found.append([(self.names[i], float(row[i])) for i in best])
+    return found
+
+@patch
+def plus(self: NameIndex, names: Iterable[str]) -> NameIndex:
+    "The same index with more names; only those are worked out."
+    from scipy.sparse import vstack
+    known = set(self.names)
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    if not new:
+        return self
+    twin = copy(self)
+    twin.names, twin._table = self.names + new, vstack([self._table, self._letters.transform(new)]).tocsr()
+    twin._vectors = np.concatenate([self._vectors, _embed(self.encoder, new)]) if self.encoder else None
+    return twin
+
+# %% ../nbs/13_linking.ipynb #ed06332b
 EXACT = 2.0  # no likeness reaches it
 
 @dataclass(frozen=True)
@@ -140,10 +157,17 @@ class Candidate:
 
 class Candidates(tuple):
     "Candidates, best first; shown as a table."
+    def best(self, k: int) -> "Candidates":
+        "The first `k` entities, each once."
+        first: dict[str, Candidate] = {}
+        for candidate in self:
+            first.setdefault(candidate.entity, candidate)
+        return Candidates(list(first.values())[:k])
+
     def _repr_html_(self) -> str:
         return Table(("name", "type", "likeness", "entity"), tuple((c.name, c.type, c.score, c.entity) for c in self))._repr_html_()
 
-# %% ../nbs/13_linking.ipynb #5972d305
+# %% ../nbs/13_linking.ipynb #0cba9d35
 class Linker:
     """Links mentions to a dictionary: exact first, then by likeness down to a threshold, else to a new entity.
 
@@ -172,24 +196,22 @@ class Linker:
         twin.threshold = threshold
         return twin
 
-    def candidates(self, name: str, type: str = "", k: int = 5) -> Candidates:
-        "The `k` entities most like a name, of one type if given, best first, each once."
-        return self._candidates([normalise(name)], [type], k)[0]
+# %% ../nbs/13_linking.ipynb #5961b430
+@patch
+def candidates(self: Linker, name: str, type: str = "", k: int = 5) -> Candidates:
+    "The `k` entities most like a name, of one type if given, best first, each once."
+    return self._candidates([normalise(name)], [type], k)[0]
 
-    def _candidates(self, names: Sequence[str], types: Sequence[str], k: int) -> list[Candidates]:
-        if self.ranker:
-            return [Candidates([c for c in found if type in ("", "term", c.type) or not c.type][:k]) for found, type in zip(self.ranker.rank(names), types)]
-        # Ten names for each wanted entity: one entity may bear the nearest few, and some are of another type.
-        nearest = self.index.nearest(names, 10 * k) if self.names else [[] for _ in names]
-        return [self._of_type(found, type, k) for found, type in zip(nearest, types)]
+@patch
+def _candidates(self: Linker, names: Sequence[str], types: Sequence[str], k: int) -> list[Candidates]:
+    found = self.ranker.rank(names) if self.ranker else self._alike(names, 10 * k)
+    return [Candidates(c for c in each if type in ("", "term", c.type) or not c.type).best(k) for each, type in zip(found, types)]
 
-    def _of_type(self, found: Iterable[tuple[str, float]], type: str, k: int) -> Candidates:
-        best: dict[str, Candidate] = {}
-        for name, score in found:
-            entry = self.names[name]
-            if type in ("", "term", entry.type) or not entry.type:
-                best.setdefault(entry.id, Candidate(entry.id, name, entry.type, score))
-        return Candidates(list(best.values())[:k])
+@patch
+def _alike(self: Linker, names: Sequence[str], k: int) -> list[Candidates]:
+    "The entities of the `k` names of the index that are nearest to each name."
+    nearest = self.index.nearest(names, k) if self.names else [[] for _ in names]
+    return [Candidates(Candidate((entry := self.names[name]).id, name, entry.type, score) for name, score in each) for each in nearest]
 
 # %% ../nbs/13_linking.ipynb #49bf25d6
 @patch
@@ -268,7 +290,7 @@ def _judged(self: Linker, document: Document) -> list[tuple[float, bool, bool]]:
              bool(found) and _is_right(self, replace(mention, entity=found[0].entity), label))
             for mention, label, found in zip(exact, gold, self._likest(document, bare, exact))]
 
-# %% ../nbs/13_linking.ipynb #78b31f2a
+# %% ../nbs/13_linking.ipynb #20b21c9d
 class Ranker:
     """Learns from labelled mentions which of the likest entities of a name is meant.
 
@@ -293,21 +315,49 @@ class Ranker:
         self._words = [_content(name) for name in index.names]
         self._rarity = Counter(word for words in self._words for word in words)
 
-    def rank(self, names: Sequence[str]) -> list[Candidates]:
-        "The likest entities of each name, the most probable first; their score is how probable each is."
-        described = list(self._described(names, self.labels))
-        rows = [table for found, table in described if found]
-        if not rows:
-            return [Candidates() for _ in names]
-        sure = np.split(self._trees.predict_proba(np.concatenate(rows))[:, 1], np.cumsum([len(found) for found, _ in described])[:-1])
-        return [Candidates(replace(found[i], score=float(own[i])) for i in np.argsort(-own, kind="stable"))
-                for (found, _), own in zip(described, sure)]
-
 def _content(name: str) -> frozenset[str]:
     "The words of a name without signs, each singular."
     return frozenset(normalise(word) for word in name.split() if word.isalnum())
 
-# %% ../nbs/13_linking.ipynb #f648b362
+# %% ../nbs/13_linking.ipynb #ec6a2d8d
+@patch
+def _rows_of(self: Ranker, labels: Counter) -> dict[str, list[int]]:
+    "The numbers of the names of each entity, by the dictionary and by labels."
+    names = {id: dict.fromkeys(self._number[normalise(name)] for name in entry.names) for id, entry in self.entries.items()}
+    for name, id in labels:
+        names[id][self._number[name]] = None
+    return {id: list(own) for id, own in names.items()}
+
+def _highest(values: np.ndarray, k: int) -> list[int]:
+    return list(range(len(values))) if len(values) <= k else np.argpartition(-values, k)[:k].tolist()
+
+# %% ../nbs/13_linking.ipynb #5bfd3afa
+@patch
+def _numbers(self: Ranker, name: str, id: str, best: int, rows: list[int], letters: np.ndarray, meaning: np.ndarray, scores: np.ndarray) -> list[float]:
+    "What is looked at: likenesses, shared words, and what kind of entity it is."
+    main, asked = self._main[id], _content(name)
+    title, own = self._words[main], self._number.get(name)
+    return [letters[rows].max(), meaning[rows].max(), scores[best], meaning[main], letters[main], np.sort(scores[rows])[-5:].mean(),
+            self._share(asked, self._words[best]), self._share(self._words[best], asked), own in rows, own == main,
+            np.log(len(rows)), len(title), any(map(str.isdigit, self.index.names[main])), "," in self.index.names[main],
+            *(word in title and word not in asked for word in self.habits)]
+
+@patch
+def _share(self: Ranker, words: frozenset[str], others: frozenset[str]) -> float:
+    "How much of some words others have; rare words count for more."
+    weight = {word: np.log(len(self.index.names) / max(1, self._rarity[word])) for word in words}
+    return sum(weight[word] for word in words & others) / (sum(weight.values()) or 1)
+
+# %% ../nbs/13_linking.ipynb #d061475f
+@patch
+def _table(self: Ranker, name: str, ids: list[str], rows: dict, likenesses: tuple, history: list) -> tuple[list[Candidate], np.ndarray]:
+    best = [max(rows[id], key=likenesses[2].__getitem__) for id in ids]
+    found = [Candidate(id, self.index.names[row], self.entries[id].type, float(likenesses[2][row])) for id, row in zip(ids, best)]
+    numbers = [self._numbers(name, id, row, rows[id], *likenesses) + past for id, row, past in zip(ids, best, history)]
+    table = np.array(numbers, np.float32).reshape(len(ids), -1)
+    return found, np.concatenate([table, table[:, :4] - table[:, :4].max(0)], 1) if ids else table
+
+# %% ../nbs/13_linking.ipynb #745e5a71
 @patch
 def _described(self: Ranker, names: Sequence[str], labels: Counter) -> Iterator[tuple[list[Candidate], np.ndarray]]:
     "For each name its likest entities and their rows of numbers; labelled names count as names of what they were labelled as."
@@ -329,43 +379,36 @@ def _described(self: Ranker, names: Sequence[str], labels: Counter) -> Iterator[
             history = [[labels[name, id] / asked[name] if asked[name] else -1, np.log1p(given[id])] for id in ids]
             yield self._table(name, ids, rows, (letters, meaning, scores), history)
 
+# %% ../nbs/13_linking.ipynb #70e6f673
 @patch
-def _rows_of(self: Ranker, labels: Counter) -> dict[str, list[int]]:
-    "The numbers of the names of each entity, by the dictionary and by labels."
-    names = {id: dict.fromkeys(self._number[normalise(name)] for name in entry.names) for id, entry in self.entries.items()}
-    for name, id in labels:
-        names[id][self._number[name]] = None
-    return {id: list(own) for id, own in names.items()}
+def rank(self: Ranker, names: Sequence[str]) -> list[Candidates]:
+    """The likest entities of each name, the most probable first; their score is how probable each is.
 
-def _highest(values: np.ndarray, k: int) -> list[int]:
-    return list(range(len(values))) if len(values) <= k else np.argpartition(-values, k)[:k].tolist()
-
-@patch
-def _table(self: Ranker, name: str, ids: list[str], rows: dict, likenesses: tuple, history: list) -> tuple[list[Candidate], np.ndarray]:
-    best = [max(rows[id], key=likenesses[2].__getitem__) for id in ids]
-    found = [Candidate(id, self.index.names[row], self.entries[id].type, float(likenesses[2][row])) for id, row in zip(ids, best)]
-    numbers = [self._numbers(name, id, row, rows[id], *likenesses) + past for id, row, past in zip(ids, best, history)]
-    table = np.array(numbers, np.float32).reshape(len(ids), -1)
-    # How far each is behind the best: a row is judged alone, and should know its rivals.
-    return found, np.concatenate([table, table[:, :4] - table[:, :4].max(0)], 1) if ids else table
+    A name that was labelled, and taken in as a name, means what it was labelled as: as probable as it was often.
+    """
+    described = list(self._described(names, self.labels))
+    rows = [table for found, table in described if found]
+    if not rows:
+        return [Candidates() for _ in names]
+    sure = np.split(self._trees.predict_proba(np.concatenate(rows))[:, 1], np.cumsum([len(found) for found, _ in described])[:-1])
+    return [self._ordered(name, found, own) for name, (found, _), own in zip(names, described, sure)]
 
 @patch
-def _numbers(self: Ranker, name: str, id: str, best: int, rows: list[int], letters: np.ndarray, meaning: np.ndarray, scores: np.ndarray) -> list[float]:
-    "What is looked at: likenesses, shared words, and what kind of entity it is."
-    main, asked = self._main[id], _content(name)
-    title, own = self._words[main], self._number.get(name)
-    return [letters[rows].max(), meaning[rows].max(), scores[best], meaning[main], letters[main], np.sort(scores[rows])[-5:].mean(),
-            self._share(asked, self._words[best]), self._share(self._words[best], asked), own in rows, own == main,
-            np.log(len(rows)), len(title), any(map(str.isdigit, self.index.names[main])), "," in self.index.names[main],
-            *(word in title and word not in asked for word in self.habits)]
+def _ordered(self: Ranker, name: str, found: list[Candidate], sure: np.ndarray) -> Candidates:
+    votes = np.array([self.labels[name, candidate.entity] for candidate in found])
+    if votes.any():
+        sure = votes / votes.sum()
+    return Candidates(replace(found[i], score=float(sure[i])) for i in np.argsort(-sure, kind="stable"))
 
+# %% ../nbs/13_linking.ipynb #186b1d9a
 @patch
-def _share(self: Ranker, words: frozenset[str], others: frozenset[str]) -> float:
-    "How much of some words others have; rare words count for more."
-    weight = {word: np.log(len(self.index.names) / max(1, self._rarity[word])) for word in words}
-    return sum(weight[word] for word in words & others) / (sum(weight.values()) or 1)
+def _parts(self: Ranker, labelled: Sequence, add_names: bool) -> Iterator[tuple[Counter, Counter]]:
+    "The pairs of each part of the documents, and those of all other parts, which alone may lend their names."
+    for part in range(folds := 5 if add_names else 1):
+        yield (Counter(pair for document in labelled[part::folds] for pair in document),
+               Counter(pair for number, document in enumerate(labelled) if number % folds != part for pair in document))
 
-# %% ../nbs/13_linking.ipynb #fcf90b12
+# %% ../nbs/13_linking.ipynb #c89db0b1
 @patch
 def fit(self: Ranker, labelled: Sequence[Sequence[tuple[str, str]]], add_names: bool = False) -> Ranker:
     """Learn from the labelled names of each document, as pairs of normalised name and entity.
@@ -394,13 +437,7 @@ def fit(self: Ranker, labelled: Sequence[Sequence[tuple[str, str]]], add_names: 
     self._trees, self.labels = trees.fit(np.concatenate(rows), right, sample_weight=weights), pairs if add_names else Counter()
     return self
 
-@patch
-def _parts(self: Ranker, labelled: Sequence, add_names: bool) -> Iterator[tuple[Counter, Counter]]:
-    "The pairs of each part of the documents, and those of all other parts, which alone may lend their names."
-    for part in range(folds := 5 if add_names else 1):
-        yield (Counter(pair for document in labelled[part::folds] for pair in document),
-               Counter(pair for number, document in enumerate(labelled) if number % folds != part for pair in document))
-
+# %% ../nbs/13_linking.ipynb #1a6c17b2
 @patch
 def learn(self: Linker, documents: Iterable[Document], add_names: bool = False, seed: int = 0) -> Linker:
     """A linker that has learnt from labelled documents which of the likest entities is meant.

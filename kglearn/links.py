@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['PARTS', 'DECODERS', 'INFERRED', 'Triples', 'as_triples', 'load_triples', 'LinkScorer', 'link_ranks', 'evaluate_links',
            'FrequencyScorer', 'ranks_by_relation', 'ranks_by_degree', 'Decoder', 'DistMult', 'ComplEx', 'TransE',
-           'RotatE', 'make_decoder', 'NodeTable', 'LinkModel', 'graph_hash', 'LinkRecipe', 'LinkCurves', 'link_odds',
-           'LinkCalibration', 'calibrate_links', 'guess_links', 'kg_triples', 'Inferred', 'infer_links']
+           'RotatE', 'make_decoder', 'NodeTable', 'LinkModel', 'graph_hash', 'LinkRecipe', 'LinkCurves', 'LinkEnsemble',
+           'LinkSearch', 'search_links', 'link_odds', 'LinkCalibration', 'calibrate_links', 'guess_links', 'kg_triples',
+           'Inferred', 'infer_links']
 
-# %% ../nbs/21_links.ipynb #9ca7fa15
+# %% ../nbs/21_links.ipynb #b53e06e9
+import copy
 import hashlib
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -446,7 +449,7 @@ def graph_hash(triples: Triples) -> str:
     digest = hashlib.sha256(json.dumps([triples.entities, triples.relations]).encode())
     return hashlib.sha256(digest.digest() + triples.train.numpy().tobytes()).hexdigest()[:12]
 
-# %% ../nbs/21_links.ipynb #b06560f0
+# %% ../nbs/21_links.ipynb #2be5da66
 @dataclass(frozen=True)
 class LinkRecipe:
     """How a model of links is trained.
@@ -459,6 +462,8 @@ class LinkRecipe:
         n3: weight of the cubed sizes of all coordinates of a fact (Lacroix et al. 2018).
         relation_weight: of the auxiliary loss, which relation joins the two (Chen et al. 2021).
         negatives: wrong answers drawn for each right one; 0 sets each right one against all nodes.
+        average: share of the past in a running mean of the weights, taken after each epoch. The mean is what is evaluated and
+            kept: between the last steps' weights it lies nearer to the middle. 0 takes the weights as they are.
         patience: evaluations without a better MRR on valid before training stops.
         every: epochs between evaluations.
         seed: of the order of questions and of what else is drawn.
@@ -470,6 +475,7 @@ class LinkRecipe:
     n3: float = 0.01
     relation_weight: float = 0.25
     negatives: int = 0
+    average: float = 0.5
     patience: int = 3
     every: int = 2
     seed: int = 0
@@ -517,7 +523,7 @@ class _Questions:
         places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows] + self.starts[chosen][rows]
         return self.heads[chosen], self.relations[chosen], rows, self.answers[places], self.facts[places]
 
-# %% ../nbs/21_links.ipynb #75995ffa
+# %% ../nbs/21_links.ipynb #0c50a267
 class _LinkTraining:
     "What the steps of one training share, and all that a checkpoint holds."
     def __init__(self, model: LinkModel, recipe: LinkRecipe):
@@ -530,66 +536,79 @@ class _LinkTraining:
         sample = torch.randperm(triples.train.shape[1], generator=torch.Generator().manual_seed(0))[:max(triples.valid.shape[1], 1)]
         self.train_sample = triples.train[:, sample]
         self.epoch, self.losses, self.curves = 0, [], LinkCurves()
-        self.kept = {name: weights.clone() for name, weights in model.state_dict().items()}
+        self.mean = self.kept = copy.deepcopy(model.state_dict())
 
-    def loss(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        "The loss of some questions, a mean over their answers: of the answers alone, and with all that keeps it honest."
-        model, recipe, decoder = self.model, self.recipe, self.model.decoder
-        heads, relations, rows, answers, facts = self.questions.batch(chosen)
-        nodes = model.nodes(but=facts)
-        head_vectors, relation_vectors = nodes[heads], model.relation_vectors[relations]
-        moved = decoder.move(head_vectors, relation_vectors)
-        if recipe.negatives:
-            plain = self._against_some(moved, nodes, rows, answers)
-        else:
-            scores = decoder.match_all(moved, nodes)
-            plain = (scores.logsumexp(1)[rows] - scores[rows, answers]).mean()
-        loss = plain
-        if recipe.n3:
-            node_sizes, relation_sizes = (decoder.sizes(vectors).pow(3).sum(1) for vectors in (nodes, relation_vectors))
-            loss = loss + recipe.n3 * (node_sizes[heads][rows] + relation_sizes[rows] + node_sizes[answers]).mean()
-        if recipe.relation_weight:
-            scores = decoder.relation_scores(head_vectors[rows], nodes[answers], model.relation_vectors)
-            loss = loss + recipe.relation_weight * cross_entropy(scores, relations[rows])
-        return plain, loss
+# %% ../nbs/21_links.ipynb #696bb495
+@patch
+def loss(self: _LinkTraining, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    "The loss of some questions, a mean over their answers: of the answers alone, and with all that keeps it honest."
+    model, recipe, decoder = self.model, self.recipe, self.model.decoder
+    heads, relations, rows, answers, facts = self.questions.batch(chosen)
+    nodes = model.nodes(but=facts)
+    head_vectors, relation_vectors = nodes[heads], model.relation_vectors[relations]
+    moved = decoder.move(head_vectors, relation_vectors)
+    if recipe.negatives:
+        plain = self._against_some(moved, nodes, rows, answers)
+    else:
+        scores = decoder.match_all(moved, nodes)
+        plain = (scores.logsumexp(1)[rows] - scores[rows, answers]).mean()
+    loss, answer_vectors = plain, nodes[answers]
+    if recipe.n3:
+        per_question = sum(decoder.sizes(vectors).pow(3).sum(1) for vectors in (head_vectors, relation_vectors))
+        loss = loss + recipe.n3 * (per_question[rows] + decoder.sizes(answer_vectors).pow(3).sum(1)).mean()
+    if recipe.relation_weight:
+        forward = (relations[rows] < model.relation_count).nonzero()[:, 0]
+        scores = decoder.relation_scores(head_vectors[rows[forward]], answer_vectors[forward], model.relation_vectors[:model.relation_count])
+        loss = loss + recipe.relation_weight * cross_entropy(scores, relations[rows[forward]], reduction="sum") / max(len(forward), 1)
+    return plain, loss
 
-    def _against_some(self, moved: Tensor, nodes: Tensor, rows: Tensor, answers: Tensor) -> Tensor:
-        "Each answer against nodes drawn at random, hard ones weighing more (Sun et al. 2019)."
-        right = self.model.decoder.match(moved[rows], nodes[answers])
-        drawn = torch.randint(len(nodes), (len(rows), self.recipe.negatives))
-        wrong = self.model.decoder.match(moved[rows][:, None], nodes[drawn])
-        weights = wrong.detach().softmax(1)
-        return (softplus(-right) + (weights * softplus(wrong)).sum(1)).mean() / 2
+@patch
+def _against_some(self: _LinkTraining, moved: Tensor, nodes: Tensor, rows: Tensor, answers: Tensor) -> Tensor:
+    "Each answer against nodes drawn at random, hard ones weighing more (Sun et al. 2019)."
+    right = self.model.decoder.match(moved[rows], nodes[answers])
+    drawn = torch.randint(len(nodes), (len(rows), self.recipe.negatives))
+    wrong = self.model.decoder.match(moved[rows][:, None], nodes[drawn])
+    weights = wrong.detach().softmax(1)
+    return (softplus(-right) + (weights * softplus(wrong)).sum(1)).mean() / 2
 
-    def run_epoch(self) -> None:
-        "Every question once."
-        self.model.train()
-        losses = []
-        for chosen in torch.randperm(len(self.questions.heads)).split(self.recipe.batch_size):
-            plain, loss = self.loss(chosen)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(plain.item())
-        self.losses.append(sum(losses) / len(losses))
-        self.epoch += 1
+# %% ../nbs/21_links.ipynb #8bdbb504
+@patch
+def run_epoch(self: _LinkTraining) -> None:
+    "Every question once."
+    self.model.train()
+    losses = []
+    for chosen in torch.randperm(len(self.questions.heads)).split(self.recipe.batch_size):
+        plain, loss = self.loss(chosen)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        losses.append(plain.item())
+    self.losses.append(sum(losses) / len(losses))
+    self.epoch += 1
+    past = self.recipe.average if self.epoch > 1 else 0.0
+    self.mean = {name: past * self.mean[name] + (1 - past) * weights if weights.is_floating_point() else weights.clone()
+                 for name, weights in self.model.state_dict().items()}
 
-    def evaluate(self) -> None:
-        "Extend the curves; keep the weights if they are the best so far."
-        self.model.eval()
-        sample = evaluate_links(self.model, self.train_sample, self.model.triples.facts, self.model.relation_count)
-        mrr = {"train": sample.mrr, "valid": self.model.evaluate("valid").mrr}
-        more = {"epochs": self.epoch, "loss": sum(self.losses) / len(self.losses)} | mrr
-        self.curves = LinkCurves(**{name: (*getattr(self.curves, name), value) for name, value in more.items()})
-        self.losses = []
-        if self.curves.best == self.epoch:
-            self.kept = {name: weights.clone() for name, weights in self.model.state_dict().items()}
+@patch
+def evaluate(self: _LinkTraining) -> None:
+    "Extend the curves by what the mean weights do; keep these if they are the best so far."
+    current = copy.deepcopy(self.model.state_dict())
+    self.model.load_state_dict(self.mean)
+    self.model.eval()
+    sample = evaluate_links(self.model, self.train_sample, self.model.triples.facts, self.model.relation_count)
+    mrr = {"train": sample.mrr, "valid": self.model.evaluate("valid").mrr}
+    more = {"epochs": self.epoch, "loss": sum(self.losses) / len(self.losses)} | mrr
+    self.curves = LinkCurves(**{name: (*getattr(self.curves, name), value) for name, value in more.items()})
+    self.losses = []
+    if self.curves.best == self.epoch:
+        self.kept = self.mean
+    self.model.load_state_dict(current)
 
-    @property
-    def finished(self) -> bool:
-        "Whether all epochs are done, or valid has not become better for long."
-        waited = len(self.curves.valid) - 1 - self.curves.valid.index(max(self.curves.valid)) if self.curves.valid else 0
-        return self.epoch >= self.recipe.epochs or waited >= self.recipe.patience
+@patch(as_prop=True)
+def finished(self: _LinkTraining) -> bool:
+    "Whether all epochs are done, or valid has not become better for long."
+    waited = len(self.curves.valid) - 1 - self.curves.valid.index(max(self.curves.valid)) if self.curves.valid else 0
+    return self.epoch >= self.recipe.epochs or waited >= self.recipe.patience
 
 # %% ../nbs/21_links.ipynb #de38d945
 @patch
@@ -622,12 +641,69 @@ def fit(self: LinkModel, recipe: LinkRecipe = LinkRecipe(), checkpoint: Path | s
             self.eval()
     return training.curves
 
-# %% ../nbs/21_links.ipynb #0db9afaf
+# %% ../nbs/21_links.ipynb #8b98dbf1
+class LinkEnsemble:
+    """Several scorers as one: the mean of their log-probabilities.
+
+    Not good for telling why: what each of them found is lost in the mean. Costs as much as all of its members.
+
+    Args:
+        scorers: of the same graph.
+    """
+    def __init__(self, scorers: Sequence[LinkScorer]):
+        self.scorers = tuple(scorers)
+
+    def scores(self, heads: Tensor, relations: Tensor) -> Tensor:
+        "As in `LinkScorer`."
+        return torch.stack([scorer.scores(heads, relations).log_softmax(1) for scorer in self.scorers]).mean(0)
+
+# %% ../nbs/21_links.ipynb #681a13aa
+@dataclass(frozen=True)
+class LinkSearch:
+    """What was found within a time.
+
+    Args:
+        ensemble: models trained by the recipe that was best on valid.
+        recipe: that one.
+        tried: weight of N3, relation weight and MRR on valid of each recipe.
+    """
+    ensemble: LinkEnsemble
+    recipe: LinkRecipe
+    tried: Table
+
+def search_links(triples: Triples, seconds: float = 120.0, dim: int = 256, most: int = 4, progress: str = "links") -> LinkSearch:
+    """ComplEx for a graph nobody has seen, without tuning by hand: a few recipes compared on valid, then several models of the best.
+
+    Args:
+        seconds: a third for comparing, with vectors of a quarter of the size. What is begun is finished, so it may take a little longer.
+        dim: of the models that are kept.
+        most: models in the ensemble, at least one.
+    """
+    begun = time.perf_counter()
+    size = 64 if triples.train.shape[1] > 10_000 else 16
+    plans = [LinkRecipe(epochs=24, every=4, patience=2, batch_size=size, n3=n3, relation_weight=weight)
+             for n3 in (0.01, 0.003, 0.03, 0.1) for weight in (0.25, 0.0)]
+    tried = []
+    for plan in tqdm(plans, desc=f"{progress}: recipes", leave=False, disable=not progress):
+        if not tried or time.perf_counter() - begun < seconds / 3:
+            curves = LinkModel(triples, dim=max(dim // 4, 16)).fit(plan, progress="")
+            tried.append((plan, max(curves.valid)))
+    best, _ = max(tried, key=lambda each: each[1])
+    models, took = [], 0.0
+    while not models or (len(models) < most and time.perf_counter() - begun + took < seconds):
+        before = time.perf_counter()
+        models.append(LinkModel(triples, dim=dim, seed=len(models)))
+        models[-1].fit(replace(best, seed=len(models)), progress=progress and f"{progress}: model {len(models)}")
+        took = time.perf_counter() - before
+    rows = tuple((plan.n3, plan.relation_weight, found) for plan, found in tried)
+    return LinkSearch(LinkEnsemble(models), best, Table(("N3", "relation weight", "MRR on valid"), rows))
+
+# %% ../nbs/21_links.ipynb #00a736d4
 @patch
 def save(self: _LinkTraining, folder: Path) -> None:
     "Write all that goes on changing; what was written before is removed only when this is complete."
-    tensors = {f"model.{name}": weights for name, weights in self.model.state_dict().items()}
-    tensors |= {f"kept.{name}": weights for name, weights in self.kept.items()}
+    states = {"model": self.model.state_dict(), "mean": self.mean, "kept": self.kept}
+    tensors = {f"{state}.{name}": weights for state, found in states.items() for name, weights in found.items()}
     for place, state in self.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value.clone() for name, value in state.items()}
     fields = {"model": self.model.description(), "recipe": asdict(self.recipe), "epoch": self.epoch, "losses": self.losses,
@@ -648,13 +724,13 @@ def resume(self: _LinkTraining, folder: Path) -> None:
 def _restore(self: _LinkTraining, tensors: dict[str, Tensor], fields: dict) -> None:
     for what, value in (("model", self.model.description()), ("recipe", asdict(self.recipe))):
         _refuse_another(what, fields[what], value)
-    parts = {part: {} for part in ("model", "kept", "optimizer")}
+    parts = {part: {} for part in ("model", "mean", "kept", "optimizer")}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         if rest:
             parts[part][rest] = tensor
     self.model.load_state_dict(parts["model"])
-    self.kept = parts["kept"]
+    self.mean, self.kept = parts["mean"], parts["kept"]
     state = self.optimizer.state_dict()
     for name, value in parts["optimizer"].items():
         place, _, key = name.partition(".")
@@ -750,10 +826,12 @@ def calibrate_links(odds: Tensor, outcomes: Tensor, steps: int = 50) -> LinkCali
     slope = max(weights[0].item(), 1e-6)
     return LinkCalibration(1 / slope, weights[1].item())
 
-# %% ../nbs/21_links.ipynb #09f098ae
+# %% ../nbs/21_links.ipynb #16a6d34d
 @torch.no_grad()
 def guess_links(scorer: LinkScorer, questions: Tensor, known: Tensor, relation_count: int, top: int = 3, batch_size: int = 1024) -> Tensor:
     """The best answers to each question that are not known yet, as facts `[3, guesses]`, each once.
+
+    A node is no answer to a question about itself, unless the relation has such facts.
 
     Args:
         questions: `[2, n]`, nodes and relations; inverses ask for heads.
@@ -761,8 +839,12 @@ def guess_links(scorer: LinkScorer, questions: Tensor, known: Tensor, relation_c
         top: guesses for a question.
     """
     answers, found = Answers(with_inverses(known, relation_count), 2 * relation_count), [torch.zeros(3, 0, dtype=torch.long)]
+    reflexive = torch.zeros(relation_count, dtype=torch.bool)
+    reflexive[known[1, known[0] == known[2]]] = True
     for nodes, relations in questions.split(batch_size, dim=1):
         scores = scorer.scores(nodes, relations).index_put(answers(nodes, relations), torch.tensor(-math.inf))
+        alone = (~reflexive[relations % relation_count]).nonzero()[:, 0]
+        scores[alone, nodes[alone]] = -math.inf
         best = scores.topk(min(top, scores.shape[1]), 1)
         row, place = best.values.isfinite().nonzero(as_tuple=True)
         near, relation, far = nodes[row], relations[row], best.indices[row, place]

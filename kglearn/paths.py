@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
-           'hits_among', 'DegreeScorer', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
+           'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
 
 # %% ../nbs/22_paths.ipynb #1741e16c
 import math
@@ -318,25 +318,6 @@ def hits_among(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count:
             chances.append(((top - (others > true).sum(1)) / ((others == true).sum(1) + 1)).clamp(0, 1))
     return torch.cat(chances).mean().item()
 
-# %% ../nbs/22_paths.ipynb #c21fc456
-@dataclass(frozen=True, eq=False)
-class DegreeScorer:
-    """The control that knows how often each node is an answer, and nothing of who asks.
-
-    Args:
-        by_relation: count facts of the relation asked about only; else of all relations.
-    """
-    triples: Triples
-    by_relation: bool = True
-
-    def scores(self, heads: Tensor, relations: Tensor) -> Tensor:
-        "`[batch, nodes]`: facts that reach each node."
-        relation_count, nodes = len(self.triples.relations), len(self.triples.entities)
-        _check_questions(heads, relations, nodes, relation_count)
-        _, relation, tail = with_inverses(self.triples.train, relation_count)
-        counts = torch.bincount(relation * nodes + tail, minlength=2 * relation_count * nodes).view(-1, nodes).float()
-        return (counts if self.by_relation else counts.sum(0).expand_as(counts))[relations]
-
 # %% ../nbs/22_paths.ipynb #fe7f1ac7
 @patch
 def save(self: PathEncoder, folder: Path | str) -> None:
@@ -382,7 +363,7 @@ def reasons_table(reasons: Sequence[Reason], triples: Triples) -> Table:
     "Reasons as a table, in the order given."
     return Table(("weight", "because"), tuple((reason.weight, reason.sentence(triples)) for reason in reasons))
 
-# %% ../nbs/22_paths.ipynb #93ea0fa0
+# %% ../nbs/22_paths.ipynb #7f6103b0
 @patch
 def why(self: PathScorer, head: int, relation: int, tail: int, top: int = 5, beam: int = 8) -> list[Reason]:
     """Paths that the score of one answer rests on most, the most important first; empty if none leads there.
@@ -403,7 +384,7 @@ def why(self: PathScorer, head: int, relation: int, tail: int, top: int = 5, bea
     score = self.encoder.eval()(edges, nodes, torch.tensor([head]), torch.tensor([relation]), wanted, weights)[0, tail]
     gradients, = torch.autograd.grad(score, weights)
     found = _best_paths(with_inverses(edges, relation_count), gradients, head, tail, beam)
-    return [Reason(tuple((edges[:, edge % edges.shape[1]]).tolist() for edge in path), weight) for weight, path in found[:top]]
+    return [Reason(tuple(tuple(edges[:, edge % edges.shape[1]].tolist()) for edge in path), weight) for weight, path in found[:top]]
 
 def _best_paths(edges: Tensor, gradients: Tensor, head: int, tail: int, beam: int) -> list[tuple[float, tuple[int, ...]]]:
     "Beam search for paths of high mean gradient: `(mean, edges)`, the best first. No node is passed twice; waiting for a round is free."

@@ -172,7 +172,7 @@ def _said_by_others(system: LearningSystem, text: str) -> bool:
     in_graph = "SELECT 1 FROM document WHERE instr(lower(text), lower(:t)) UNION SELECT 1 FROM entity WHERE instr(lower(key), lower(:t))"
     return bool(system.kg._rows(in_graph, {"t": text})) or any(text.casefold() in document.text.casefold() for document in _labels(system))
 
-# %% ../nbs/63_purge.ipynb #fea2d308
+# %% ../nbs/63_purge.ipynb #72818b87
 @dataclass(frozen=True, repr=False)
 class Purged:
     """What a purge did, and what it could not do.
@@ -197,15 +197,15 @@ class Purged:
     dropped: tuple[str, ...]
 
     @property
-    def standing(system) -> dict[str, Sequence[str]]:
+    def standing(self) -> dict[str, Sequence[str]]:
         "Versions and candidates that have learnt from it and are still there."
-        return {name: ways for name, ways in system.shaped.items() if name not in system.dropped}
+        return {name: ways for name, ways in self.shaped.items() if name not in self.dropped}
 
-    def __repr__(system) -> str:
-        return str(_told(system))
+    def __repr__(self) -> str:
+        return str(_told(self))
 
-    def _repr_html_(system) -> str:
-        return _told(system)._repr_html_()
+    def _repr_html_(self) -> str:
+        return _told(self)._repr_html_()
 
 # %% ../nbs/63_purge.ipynb #d153c28a
 def _told(purged: Purged) -> Why:

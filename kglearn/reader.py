@@ -375,14 +375,14 @@ class Reader:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #31cc7c0a
+# %% ../nbs/15_reader.ipynb #fddc4a2b
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
-    tagged = self.tagger.tag(documents)
-    exact = [link(document, found, self.linker.names) for document, found in zip(documents, tagged)]
+    tagged = list(self.tagger.tag(documents))
+    exact = [link(document, found, self.linker.names) for document, found in zip(documents, tagged, strict=True)]
     linked = [self.linker.refine(*each) for each in zip(documents, tagged, exact)]
-    return [self._reading(*each) for each in zip(documents, exact, linked, self.relater.relate(documents, linked))]
+    return [self._reading(*each) for each in zip(documents, exact, linked, self.relater.relate(documents, linked), strict=True)]
 
 @patch
 def _reading(self: Reader, document: Document, exact: Sequence[Mention], mentions: Sequence[Mention], facts: Sequence[tuple]) -> Reading:

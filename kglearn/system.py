@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of', 'add_answer',
            'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #9775de3d
+# %% ../nbs/60_system.ipynb #f0e0d627
 import hashlib
 import json
 import math
@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 
 from .data import BadInput, Document, DictionaryEntry, Mention, read_jsonl, write_jsonl
 from .gnn import GraphEncoder, GraphSnapshot, fit_links, link_nll, snapshot
-from .graph import KnowledgeGraph, Schema, add_gold
+from .graph import Evidence, KnowledgeGraph, Schema, add_gold
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
@@ -297,7 +297,15 @@ def rollback(self: LearningSystem, name: str = "") -> str:
     self.go_live(self.version(name or before[-1]).name)
     return self.live.name
 
-# %% ../nbs/60_system.ipynb #8c05260b
+# %% ../nbs/60_system.ipynb #d2e3d953
+@patch(as_prop=True)
+def relater(self: LearningSystem):
+    "What finds facts: cues, what was trained beside the live skill, or both, as `learn` was told."
+    live = self.live if (self.folder / "live.json").exists() else None
+    if live and live.relater and live.card.get("relater") == "trained":
+        return live.relater
+    return relater_for(self.kg.schema, live.relater if live else None)
+
 @patch
 def read(self: LearningSystem, documents: Iterable[Document], progress: str = "") -> ReadReport:
     """Read documents into K: with the live skill if there is one, else with the dictionary, else in open mode.
@@ -399,7 +407,7 @@ def train(self: LearningSystem, processor: SkillProcessor, recipe: Recipe, answe
 def _asked_documents(self: LearningSystem, answers: Iterable[Rewarded]) -> list[Document]:
     return [self.kg.document(id) for id in sorted({answer.decision.document for answer in answers})]
 
-# %% ../nbs/60_system.ipynb #f0ced926
+# %% ../nbs/60_system.ipynb #e28a53ee
 @patch
 def fit_relater(self: LearningSystem, progress: str = "") -> TrainedRelater | None:
     "A relater that has learnt from the labelled documents; none if too few relations are marked in them."
@@ -414,14 +422,6 @@ def _relater_after(self: LearningSystem, old: Version, progress: str = "") -> Tr
     "The relater of a version, trained anew if the labelled documents are others by now."
     taught_by = (old.card.get("lessons") or {}).get("relater")
     return self.fit_relater(progress) if old.relater and taught_by != _hashes(self.labelled) else old.relater
-
-@patch(as_prop=True)
-def relater(self: LearningSystem):
-    "What finds facts: cues, what was trained beside the live skill, or both, as `learn` was told."
-    live = self.live if (self.folder / "live.json").exists() else None
-    if live and live.relater and live.card.get("relater") == "trained":
-        return live.relater
-    return relater_for(self.kg.schema, live.relater if live else None)
 
 # %% ../nbs/60_system.ipynb #65d9d587
 def hash_of(document: str) -> str:
@@ -659,14 +659,18 @@ def _named(self: LearningSystem, name: str):
         raise BadInput(f"nothing in the graph is called {name!r}: give a name, a key, or 'head > relation > tail'")
     return found[0]
 
-# %% ../nbs/60_system.ipynb #d497e8fe
+# %% ../nbs/60_system.ipynb #333dd1e1
 def _why_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> Why:
     pieces = kg.evidence(head, relation, tail)
     if not pieces:
         raise BadInput(f"the graph holds no fact '{head} > {relation} > {tail}': 'why' on one of its ends lists what it holds")
     title = f"{kg.entity(head).name} {relation} {kg.entity(tail).name}: belief {kg.belief(head, relation, tail):.2f}, revision {kg.revision}"
-    return Why(title, tuple(f"{_sign(piece.polarity)} {piece.extractor} ({piece.confidence:g}), document {piece.document}: "
-                            f"\"{kg.document(piece.document).text[piece.start:piece.end]}\"" for piece in pieces))
+    return Why(title, tuple(_piece_in_words(kg, piece) for piece in pieces))
+
+def _piece_in_words(kg: KnowledgeGraph, piece: Evidence) -> str:
+    "Who says so, how surely, and where; a person's answer about a fact stands in no document."
+    said = f"{_sign(piece.polarity)} {piece.extractor} ({piece.confidence:g})"
+    return said + (f", document {piece.document}: \"{kg.document(piece.document).text[piece.start:piece.end]}\"" if piece.document else "")
 
 # %% ../nbs/60_system.ipynb #683bef3d
 def _why_entity(kg: KnowledgeGraph, entity) -> Why:

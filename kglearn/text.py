@@ -206,7 +206,7 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #8e1ebc9b
+# %% ../nbs/02_text.ipynb #894b548b
 class Encoder:
     """A frozen BERT that reads each text once.
 
@@ -216,6 +216,7 @@ class Encoder:
     def __init__(self, tokenizer, model, name: str = ""):
         self.tokenizer, self.model, self.name = tokenizer, model.requires_grad_(False), name
         self._word_vectors: dict[tuple, object] = {}
+        self._most_texts = float("inf")
         self._sizes: dict[str, int] = {}
         self._readable: dict[str, bool] = {}
 
@@ -323,7 +324,7 @@ def hidden_layers(self: Encoder, layers: Sequence[int], **inputs):
         hidden = self.model(**inputs, output_hidden_states=True).hidden_states
     return torch.cat([hidden[layer] for layer in layers], -1)
 
-# %% ../nbs/02_text.ipynb #a9262200
+# %% ../nbs/02_text.ipynb #91ed43d6
 @patch
 def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], progress: str = "") -> list:
     """Vectors of the words of each text: the chosen layers side by side, half precision, cached.
@@ -334,6 +335,8 @@ def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], pro
         For each text a tensor `[words, len(layers) * width]`.
     """
     keys = [(text, tuple(layers)) for text in texts]
+    if len(self._word_vectors) > self._most_texts:
+        self._word_vectors.clear()
     missing = [key for key in dict.fromkeys(keys) if key not in self._word_vectors]
     for key in tqdm(missing, desc=progress, leave=False, disable=not progress):
         self._word_vectors[key] = self._read(*key)
@@ -349,11 +352,11 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
     with torch.no_grad():
         return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
-# %% ../nbs/02_text.ipynb #1fe8e43a
+# %% ../nbs/02_text.ipynb #495bb80f
 @patch
 def __getstate__(self: Encoder) -> dict:
     "What travels with an encoder: all but what it remembers of the texts that it has read."
-    return vars(self) | {"_word_vectors": {}, "_sizes": {}, "_readable": {}}
+    return vars(self) | {"_word_vectors": {}, "_sizes": {}, "_readable": {}, "_most_texts": 500}
 
 # %% ../nbs/02_text.ipynb #f69c6e7e
 @patch

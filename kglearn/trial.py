@@ -6,7 +6,7 @@
 __all__ = ['Arm', 'Reading', 'compare', 'Plan', 'clinic_plan', 'plan_for', 'Trial', 'new_names', 'skill_reader', 'permuted',
            'TrialResult']
 
-# %% ../nbs/61_trial.ipynb #439402fc
+# %% ../nbs/61_trial.ipynb #6f8c7278
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from .reader import DictionaryTagger, learn_types
 from .relations import PATTERNS
 from .skill import (Recipe, SkillModel, SkillProcessor, count_matches, f1_of, interval_of, load_skill,
                            read_mentions, resampled_f1, train_skill)
-from .system import EVOLVE_TERMS, FIRST_TERMS, LearningSystem, Version, add_answer, copy_with, summary_of, write_json
+from .system import EVOLVE_TERMS, FIRST_TERMS, RELATERS, LearningSystem, Version, add_answer, copy_with, summary_of, write_json
 from .text import normalise
 
 # %% ../nbs/61_trial.ipynb #a311eac7
@@ -137,7 +137,7 @@ def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) 
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
                 part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #6acf9f97
+# %% ../nbs/61_trial.ipynb #103ae3a2
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -172,7 +172,9 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
                 notes=tuple(_cannot(gold, dictionary, schema, third, skipped, _marked(first, options))), **options)
 
 def _marked(labelled: Sequence[Document], options: Mapping) -> bool:
-    "Whether relations can be learnt from these documents."
+    "Whether relations can be learnt from these documents, and may be."
+    if options.get("relater", "both") not in RELATERS:
+        raise BadInput(f"no relater {options['relater']!r}: choose one of {', '.join(RELATERS)}")
     return options.get("relater") != "patterns" and sum(bool(document.relations) for document in labelled) >= 3
 
 # %% ../nbs/61_trial.ipynb #21f98ef8

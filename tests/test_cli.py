@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kglearn.data import load_clinic, write_jsonl
+from kglearn.data import Document, Mention, load_clinic, write_jsonl
+from kglearn.graph import add_gold
 from kglearn.history import traces
+from kglearn.system import LearningSystem
 from kglearn.text import sentences
 
 PROGRAM = [sys.executable, "-c", "from kglearn.cli import main; main()"]
@@ -92,7 +94,7 @@ def test_a_wrong_word_exits_with_2(words):
     assert result.returncode == 2 and "Error: " in result.stderr and "--help" in result.stderr and not result.stdout
 
 
-@pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback", "forget", "purge"])
+@pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback", "resolve", "recalibrate", "forget", "purge"])
 def test_help(word):
     result = command(*word.split(), "--help")
     assert result.returncode == 0 and result.stdout.startswith(f"Usage: kglearn {word}".rstrip()) and not result.stderr
@@ -112,7 +114,7 @@ def test_help_imports_nothing_heavy():
 
 # Workspaces that cannot be used
 
-@pytest.mark.parametrize("words", [("status",), ("answer",), ("why", "aspirin"), ("rollback",), ("forget", "a"), ("purge", "a")], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [("status",), ("answer",), ("why", "aspirin"), ("rollback",), ("forget", "a"), ("purge", "a"), ("resolve",), ("recalibrate",), ("answer", "--facts")], ids=lambda words: words[0])
 def test_no_workspace(words, tmp_path):
     refused(command(*words, "-w", tmp_path / "none"), "no workspace here", "kglearn run")
 
@@ -183,6 +185,86 @@ def test_a_purge_that_leaves_something_says_so(notes, tmp_path):
     result = command("purge", "tuesday", "-w", tmp_path / "w", "--json", "-")
     assert result.returncode == 2 and json.loads(result.stdout)["left"] == ["copy.txt"]
     assert "copy.txt: still holds something of 'tuesday'" in result.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def two_spellings(tmp_path) -> Path:
+    "A workspace in which three entities are not of the dictionary: two spellings of one name, and another name."
+    system = LearningSystem.create(tmp_path / "w", ("disease",))
+    for number, name in enumerate(("hay fever", "hayfever", "Q fever")):
+        add_gold(system.kg, Document(str(number), f"It is {name}.", mentions=(Mention(6, 6 + len(name), "disease", f"disease:{name.lower()}"),)))
+    system.close()
+    return tmp_path / "w"
+
+
+def resolved(workspace, *words) -> dict:
+    result = command("resolve", "-w", workspace, "--least", "0", "--json", "-", *words)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_nothing_is_merged_without_a_say(two_spellings):
+    shown = command("resolve", "-w", two_spellings, "--least", "0", "--most", "1")
+    assert "disease:hay fever = disease:hayfever" in shown.stdout and "It is hayfever." in shown.stdout and "letters" in shown.stdout
+    assert "3 pairs wait" in shown.stdout and shown.stdout.count("1: ") == 1
+    first = resolved(two_spellings)
+    assert first == resolved(two_spellings) and not first["merged"] and len(first["waiting"]) == 3
+    best = first["waiting"][0]
+    assert (best["kept"], best["gone"]) == ("disease:hay fever", "disease:hayfever") and 0 < best["score"] < 1
+    merged = resolved(two_spellings, "--above", str(best["score"]))
+    assert [merge["gone"] for merge in merged["merged"]] == ["disease:hayfever"] and len(merged["waiting"]) == 2
+
+
+def test_pairs_are_accepted_rejected_and_taken_back(two_spellings):
+    right, wrong = "disease:hay fever = disease:hayfever", "disease:hay fever = disease:q fever"
+    made = json.loads(command("resolve", "-w", two_spellings, "--accept", right, "--reject", wrong, "--note", "I know", "--json", "-").stdout)
+    assert [merge["note"] for merge in made["merged"] + made["rejected"]] == ["I know"] * 2 and "waiting" not in made
+    assert resolved(two_spellings)["waiting"] == []
+    taken_back = command("resolve", "-w", two_spellings, "--undo", str(made["merged"][0]["revision"]))
+    assert taken_back.stdout == f"undone: {right}\n"
+    assert {pair["gone"] for pair in resolved(two_spellings)["waiting"]} == {"disease:hayfever", "disease:q fever"}, "hayfever and Q fever may still be one"
+
+
+@pytest.mark.parametrize("words, messages", [
+    (("--accept", "hay fever"), ("no pair", "as 'kglearn resolve' lists them")), (("--accept", "a = b = c"), ("no pair",)),
+    (("--reject", "disease:flu = disease:hay fever"), ("no entity 'disease:flu'",)), (("--undo", "7"), ("no merge of 7",)),
+    (("--undo", "disease:q fever = disease:hay fever"), ("no merge of",)),
+    (("--accept", "disease:hay fever = disease:hayfever", "--reject", "disease:flu = disease:hayfever"), ("disease:flu",)),
+    (("--accept", "disease:hay fever = disease:hayfever", "--reject", "disease:hayfever = disease:hay fever"), ("one entity",))])
+def test_what_cannot_be_decided_changes_nothing(two_spellings, words, messages):
+    refused(command("resolve", "-w", two_spellings, *words), *messages)
+    system = LearningSystem.open(two_spellings)
+    assert not system.kg.merges() and system.kg.revision == 3
+    system.close()
+
+
+def test_pairs_are_asked_about_one_by_one(two_spellings):
+    asked = command("resolve", "-w", two_spellings, "--least", "0", "--ask", "--json", "-", stdin="y\nn\n")
+    made = json.loads(asked.stdout)
+    assert asked.stderr.count("Are they one?") == 3 and len(made["merged"]) == len(made["rejected"]) == 1
+
+
+def test_facts_are_asked_about_and_tell_whom_to_trust(notes, tmp_path):
+    assert command("run", notes / "notes", "-w", tmp_path / "w", "--dictionary", notes / "names.tsv").returncode == 0
+    refused(command("recalibrate", "-w", tmp_path / "w"), "nobody can be judged", "kglearn answer --facts")
+    refused(command("recalibrate", "-w", tmp_path / "w", "--kind", "weather"), "give 'extractor' or 'source'")
+    asked = command("answer", "--facts", "-w", tmp_path / "w", "--json", "-", stdin="n\n" * 9)
+    count = json.loads(asked.stdout)["answered"]
+    assert count > 1 and json.loads(asked.stdout)["waiting"] == 0 and asked.stderr.count("Is it so:") == count
+    proposed = json.loads(command("recalibrate", "-w", tmp_path / "w", "--json", "-").stdout)
+    factor = proposed["trust"]["extractors"]["cooccurrence"]
+    assert factor == pytest.approx(1 / (0.7 * count + 1), abs=1e-3), "(0 held + 1) / (promised + 1)"
+    assert proposed["after"]["brier"] < proposed["before"]["brier"] and not proposed["applied"]
+    said = command("recalibrate", "-w", tmp_path / "w", "--apply").stdout
+    assert "cooccurrence" in said and said.endswith("applied\n")
+    system = LearningSystem.open(tmp_path / "w")
+    assert system.kg.trust["extractors"] == {"cooccurrence": factor}
+    system.close()
+
+
+def test_an_unknown_relater_is_told_before_the_work(labelled, tmp_path):
+    refused(command("run", labelled / "labelled.jsonl", "-w", tmp_path / "w", "--relater", "guesses"), "no relater 'guesses'", "both, patterns, trained")
+    assert not (tmp_path / "w").exists()
 
 
 def test_no_labels_and_nothing_else(notes, tmp_path):

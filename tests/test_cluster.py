@@ -28,7 +28,7 @@ def cluster():
     from ray.cluster_utils import Cluster
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have this file
     settings = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    with mock.patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", OMP_NUM_THREADS="1"):
+    with mock.patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_worker_niceness="0", OMP_NUM_THREADS="1"):
         nodes = Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
         nodes.second = nodes.add_node(**settings)
         ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)

@@ -173,6 +173,38 @@ def test_labelled_names_are_taken_in_when_asked_for():
     assert learnt.ranker.index.names == ["gout", "fever", "cough", *names] and Linker(entries).index.names == ["gout", "fever", "cough"]
 
 
+def test_a_labelled_name_means_what_it_was_labelled_as_most_often():
+    entries = [DictionaryEntry("d:1", "disease", ("gout",)), DictionaryEntry("d:2", "disease", ("fever",)), DictionaryEntry("d:3", "disease", ("cough",))]
+    labels = ["d:2", "d:2", "d:2", "d:1"] * 3
+    labelled = [Document(str(n), "gout", mentions=(Mention(0, 4, "disease", id),)) for n, id in enumerate(labels)]
+    learnt = Linker(entries).learn(labelled, add_names=True)
+    assert [(c.entity, c.score) for c in learnt.candidates("gout")] == [("d:2", 0.75), ("d:1", 0.25), ("d:3", 0.0)], "by how often, whatever the dictionary says"
+    assert learnt.link(labelled[0], [Mention(0, 4, "disease")])[0].entity == "d:2"
+
+
+def test_a_name_of_several_entries_goes_to_the_one_that_is_called_so():
+    entries = [DictionaryEntry("d:1", "x", ("cleft palate and more", "cleft palate")), DictionaryEntry("d:2", "x", ("Cleft Palate",)),
+               DictionaryEntry("d:3", "x", ("cleft palate",)), DictionaryEntry("d:4", "x", ())]
+    assert {name: entry.id for name, entry in names_of(iter(entries)).items()} == {"cleft palate and more": "d:1", "cleft palate": "d:2"}
+    assert names_of(entries[:1])["cleft palate"].id == "d:1", "nobody is called so: the first that bears it"
+
+
+def test_the_plural_of_an_abbreviation_is_one():
+    names = names_of([DictionaryEntry("d:1", "", ("transient neurologic symptom",)), DictionaryEntry("d:2", "", ("TN",))])
+    document = Document("", "Transient neurologic symptoms (TNSs) and TNSs, one TNS, a TN.")
+    assert [link(document, [Mention(*span, "x")], names)[0].entity for span in ((31, 35), (41, 45), (51, 54), (58, 60))] == ["d:1", "d:1", "d:1", "d:2"]
+
+
+def test_many_names_are_read_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path / "kept"))
+    encoder, names = Encoder(*tiny_encoder()), [f"name {number}" for number in range(2000)]
+    few, many = NameIndex(names[:1999], encoder), NameIndex(names, encoder)
+    [file] = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr(encoder.model, "forward", None)
+    assert np.array_equal(NameIndex(names, encoder)._vectors, many._vectors) and file.name.startswith(encoder.hash)
+    assert np.array_equal(few._vectors, many._vectors[:1999]), "in whatever company it was read"
+
+
 def test_learning_needs_something_to_learn_from():
     linker, labelled = a_habit()
     strangers = [Document("d", "gout", mentions=(Mention(0, 4, "disease", "nobody"),)), Document("e", "gout", mentions=())]

@@ -552,6 +552,9 @@ def test_a_model_in_both_places_of_the_reader(serve):
         report = Reader(kg, LLMTagger(SCHEMA.types, ask_names), clinic_lexicon(), relater=LLMRelater(SCHEMA, ask_facts)).read([NOTE])
         prints.add(kg.fingerprint())
     assert (report.mentions, report.in_dictionary, report.facts) == (2, 2, 1) and len(prints) == 1
+    assert report.told == {"tagger": LLMReport(asked=1, named=3, accepted=2, not_in_text=1),
+                           "relater": LLMReport(asked=1, named=2, accepted=1, not_mentioned=1)}
+    assert "relater: not mentioned" in report._repr_html_() and "relater: failed" not in report._repr_html_()
     assert [(fact.head, fact.tail, fact.belief) for fact in kg.facts()] == [("medicine:metformin", "disease:type 2 diabetes", 0.5)]
     assert {evidence.extractor for fact in kg.facts() for evidence in kg.evidence(fact.head, fact.relation, fact.tail)} == {"llm:replay"}
 

@@ -111,7 +111,7 @@ def test_a_purge_leaves_everything_else_and_the_versions_still_read(purgeable, d
 def test_versions_say_how_they_learnt_from_it_and_for_good(purgeable):
     promoted = purgeable.live.card["promoted"]
     shaped = {document.id: purge_document(purgeable, document.id).shaped for document in (TRAIN[0], GOLDEN[0], STREAM[0], READ)}
-    assert shaped[TRAIN[0].id] == {name: ["labels", "snapshot"] for name in ("v0", "v1", "candidates/prior")}
+    assert shaped[TRAIN[0].id] == {name: ["labels", "relater", "snapshot"] for name in ("v0", "v1", "candidates/prior")}
     assert shaped[GOLDEN[0].id] == {name: ["golden"] for name in ("v0", "v1", "candidates/prior")}
     assert shaped[STREAM[0].id] == {"v1": ["answers", "snapshot"] if promoted else ["snapshot"]}
     assert shaped[READ.id] == {name: ["links", "snapshot"] for name in ("v0", "v1", "candidates/prior")}

@@ -357,6 +357,16 @@ def test_others_may_write_while_texts_are_read(tiny, tmp_path):
     assert [mention.document for mention in kg.mentions()] == ["0", "1", "3", "4"] and kg.revision == 4
 
 
+def test_a_tagger_that_forgets_a_document_is_no_silent_loss(tiny):
+    class Forgetful:
+        def tag(self, documents):
+            return [[] for _ in documents[1:]]
+    kg = KnowledgeGraph()
+    with pytest.raises(ValueError, match="shorter"):
+        Reader(kg, Forgetful(), encoder=tiny).read(NAUSEA[:3])
+    assert kg.documents() == []
+
+
 def test_a_reader_in_a_transaction_is_part_of_it(tiny):
     kg = KnowledgeGraph()
     with pytest.raises(ZeroDivisionError), kg.transaction("both"):

@@ -1,24 +1,21 @@
 """What no lesson of the system should carry: folders that are damaged, processes that are killed, labels that must not leak."""
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
 
 import kglearn.system
+from kglearn.belief import answer_fact
 from kglearn.data import BadInput, Document, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, Evidence
-from kglearn.history import traces
-from kglearn.policy import NONE, SimulatedPerson
-from kglearn.system import Evolution, Gaps, LearningSystem, Purged, SkillTagger, Why, write_json
-from kglearn.text import sentences
+from kglearn.policy import NONE
+from kglearn.system import Evolution, Gaps, LearningSystem, SkillTagger, Why, write_json
 
 TRAIN, GOLDEN, STREAM = load_clinic("train")[:4], load_clinic("golden")[:3], load_clinic("stream")[:3]
 
@@ -184,6 +181,63 @@ def test_gaps_add_up():
     assert Gaps(None, 1.0, 2.0, 4).total == 3.0 and Gaps(0.5, 1.0, 2.0, 0).total == 3.5
 
 
+# Relaters
+
+def facts_of(relater, documents):
+    return [[fact[:3] for fact in found] for found in relater.relate(documents, [document.mentions for document in documents])]
+
+
+def test_a_version_keeps_its_relater_and_a_rollback_brings_it_back(system):
+    read, other = STREAM, LearningSystem.open(system.folder)
+    assert [type(part).__name__ for part in system.relater.relaters] == ["PatternRelater", "TrainedRelater"]
+    assert facts_of(other.live.relater, read) == facts_of(system.live.relater, read)
+    first = system.live.relater
+    system.evolve(epochs=1)
+    assert torch.equal(next(system.live.relater.networks[0].parameters()), next(first.networks[0].parameters())), "the labels are the same: so is the relater"
+    assert system.live.card["relater"] == "both" and system.live.card["lessons"]["relater"] == system.version("v0").card["lessons"]["relater"]
+    system.forget(TRAIN[0].id)
+    system.evolve(epochs=1)
+    assert not torch.equal(next(system.live.relater.networks[0].parameters()), next(first.networks[0].parameters())), "a forgotten label teaches no more"
+    assert len(system.live.card["lessons"]["relater"]) == 3
+    system.rollback("v0")
+    assert facts_of(system.live.relater, read) == facts_of(first, read)
+    other.close()
+
+
+@pytest.fixture
+def untaught(tmp_path):
+    "A workspace with a schema, that has learnt nothing."
+    system = LearningSystem.create(tmp_path / "untaught", CLINIC_SCHEMA.types, CLINIC_SCHEMA)
+    yield system
+    system.close()
+
+
+@pytest.mark.parametrize("relater, kind", [("patterns", "PatternRelater"), ("trained", "TrainedRelater"), ("both", "JoinedRelater")])
+def test_what_finds_facts_is_what_was_asked_for(untaught, relater, kind):
+    untaught.learn(TRAIN, epochs=1, relater=relater)
+    assert type(untaught.relater).__name__ == kind and bool(untaught.live.relater) == (relater != "patterns")
+    assert bool([*untaught.folder.glob("skills/v0/relater.*")]) == (relater != "patterns")
+    untaught.read(STREAM)
+    assert {piece.extractor for _, pieces in untaught.kg.facts_with_evidence() for piece in pieces} - {"gold"} <= {
+        "patterns": {"pattern"}, "trained": {"classifier"}, "both": {"pattern", "classifier"}}[relater]
+
+
+def test_too_few_marked_relations_are_told_and_cues_do(untaught):
+    untaught.learn([replace(document, relations=None) for document in TRAIN], epochs=1)
+    assert untaught.live.relater is None and type(untaught.relater).__name__ == "PatternRelater"
+    events = [json.loads(line) for line in (untaught.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert any(event["event"] == "no trained relater" and "mark some" in event["why"] for event in events)
+    with pytest.raises(BadInput, match="no relater 'guesses': choose one of both, patterns, trained"):
+        untaught.learn(TRAIN, relater="guesses")
+
+
+@pytest.mark.parametrize("half", ["relater.json", "relater.safetensors"])
+def test_half_a_relater_is_an_error_and_not_silence(system, half):
+    (system.folder / "skills" / "v0" / half).unlink()
+    with pytest.raises(BadInput, match="relater is two files"):
+        system.version("v0")
+
+
 # Versions
 
 def test_rollback_goes_back_and_nothing_is_written_over(system):
@@ -295,6 +349,8 @@ def test_why_a_fact_shows_its_evidence_and_belief(system):
         why = system.why(query)
         assert f"belief {fact.belief:.2f}" in why.title
         assert len(why.lines) == len(system.kg.evidence(fact.head, fact.relation, fact.tail))
+    answer_fact(system.kg, fact, False)
+    assert "- answer (0.95)" in system.why(query).lines, "an answer about a fact stands in no document"
 
 
 @pytest.mark.parametrize("query, message", [("phlogiston", "nothing in the graph is called"), ("a > b", "nothing in the graph"), ("", "nothing in the graph"),

@@ -1,4 +1,7 @@
 """What no lesson of 02_text carries: properties over made-up texts, and an encoder that is not what it should be."""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from kglearn.data import BadInput, load_clinic
 from kglearn.text import (
     Encoder,
     abbreviations,
+    cache_folder,
     default_encoder_path,
     load_encoder,
     normalise,
@@ -89,7 +93,10 @@ def test_chinese_and_japanese_sentences(text, expected):
     ("患有慢性肾病 chronic kidney disease（CKD）多年", {"CKD": "chronic kidney disease"}),
     ("acute renal failure （ ARFs ）か", {"ARF": "acute renal failure"}),
     ("type 2 diabetes（T2D)、chronic obstructive pulmonary disease(COPD）", {"T2D": "type 2 diabetes", "COPD": "chronic obstructive pulmonary disease"}),
-    ("慢性肾病（CKD）", {})])
+    ("慢性肾病（CKD）", {}),
+    ("by haemorrhage (HEM, n = 7) or heart rate（HR；bpm）", {"HEM": "haemorrhage", "HR": "heart rate"}),
+    ("drug-induced hypertension (DI-HT), hypotension (HT)", {"DI-HT": "drug-induced hypertension", "HT": "hypotension"}),
+    ("high fever (HF, (sic)) or cough (see Table 2, right)", {})])
 def test_full_width_brackets_introduce_abbreviations(text, expected):
     assert abbreviations(text) == expected
 
@@ -223,6 +230,61 @@ def test_running_few_layers_gives_what_all_give(layers):
         hook.remove()
     assert (some - torch.cat([every[layer] for layer in layers], -1)).abs().max() < 1e-6
     assert count == (6 if min(layers) < 0 else max(layers))
+
+
+NAMES = ["asthma", "gout", "a", ""]
+
+
+def kept(folder):
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def test_vectors_are_kept_only_when_asked_for_and_for_their_weights_and_texts_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path / "kept"))
+    one, other = Encoder(*tiny_encoder()), Encoder(*tiny_encoder(1))
+    fresh = one.embed(NAMES[:3])
+    assert kept(tmp_path / "kept") == []
+    assert torch.equal(one.embed(NAMES[:3], keep=True), fresh) and torch.equal(one.embed(NAMES[:3], keep=True), fresh)
+    assert torch.equal(one.embed(NAMES[:2], keep=True), fresh[:2]) and len(kept(tmp_path / "kept")) == 2
+    assert not torch.equal(other.embed(NAMES[:3], keep=True), fresh) and len(kept(tmp_path / "kept")) == 3
+    assert one.embed([], keep=True).shape == (0, one.width)
+    assert not any(b"asthma" in file.read_bytes() or "asthma" in file.name for file in kept(tmp_path / "kept")), "no text"
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-4], lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+                                    lambda data: bytes(32) + data[32:], lambda data: data + b"0"])
+def test_a_damaged_file_is_worked_out_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path))
+    encoder = Encoder(*tiny_encoder())
+    fresh = encoder.embed(NAMES[:3], keep=True)
+    [file] = kept(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert torch.equal(encoder.embed(NAMES[:3], keep=True), fresh) and kept(tmp_path) == [file] and file.read_bytes() == whole
+
+
+def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
+    (tmp_path / "a file").write_text("mine", encoding="utf-8")
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path / "a file" / "folder"))
+    assert Encoder(*tiny_encoder()).embed(NAMES[:3], keep=True).shape == (3, 16) and (tmp_path / "a file").read_text(encoding="utf-8") == "mine"
+
+
+def test_two_that_keep_the_same_at_once_leave_one_whole_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path))
+    encoders = [Encoder(*tiny_encoder()) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda encoder: encoder.embed(NAMES[:3], keep=True), encoders * 5))
+    assert all(torch.equal(vectors, found[0]) for vectors in found) and len(kept(tmp_path)) == 1
+
+
+def test_the_cache_is_the_users_own_unless_he_names_another(tmp_path, monkeypatch):
+    for name in ("KGLEARN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "kglearn"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere/kglearn")
+    monkeypatch.setenv("KGLEARN_CACHE", "/mine")
+    assert cache_folder() == Path("/mine")
 
 
 def test_strangers_are_refused_and_named():
