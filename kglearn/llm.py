@@ -134,13 +134,14 @@ def _units(text: str, room: int) -> list[tuple[int, int]]:
         units += [(at, min(at + room, last)) for first, last in spans for at in range(first, last, room)]
     return units
 
-# %% ../nbs/19_llm.ipynb #4e2fcb0c
+# %% ../nbs/19_llm.ipynb #0373fdd4
 LARGEST_BODY = 10_000_000  # bytes; an answer about 4,000 characters has some thousands
 LONGEST_PAUSE = 60.0  # seconds, whatever a server asks for
 
 class NoAnswer(Exception):
     "A call brought no completion, and why; the run goes on without it."
 
+# %% ../nbs/19_llm.ipynb #00263795
 @dataclass(frozen=True)
 class Endpoint:
     """A language model behind OpenAI's protocol for chat completions, and how to call it.
@@ -332,7 +333,7 @@ def _keep(path: Path, said: str) -> None:
         raise BadInput(f"{path.parent}: no answer can be kept there ({error.strerror}): "
                        f"give a folder that you may write to") from None
 
-# %% ../nbs/19_llm.ipynb #0db52b26
+# %% ../nbs/19_llm.ipynb #0aeb13ef
 class _Asking:
     "Puts questions to an endpoint, some at once, and counts."
     def __init__(self, endpoint: Endpoint, room: int, progress: str):
@@ -365,16 +366,18 @@ class _Asking:
         except NoAnswer as failure:
             return failure
 
-    def _counted(self, reply: tuple[str, bool] | NoAnswer) -> str | None:
-        failed = isinstance(reply, NoAnswer)
-        self.report += LLMReport(asked=1, failed=failed, remembered=not failed and reply[1])
-        if failed or not reply[1]:  # what is remembered says nothing of how the endpoint is now
-            self._in_a_row = self._in_a_row + 1 if failed else 0
-        if failed and self._in_a_row >= self.endpoint.patience:
-            raise BadInput(f"{self.endpoint.url} gave no completion {self._in_a_row} times in a row (the last time: "
-                           f"{reply}): see that the server is well and knows the model {self.endpoint.model!r}, "
-                           f"or give it more time or shorter pieces (timeout, room)")
-        return None if failed else reply[0]
+# %% ../nbs/19_llm.ipynb #78e8b40e
+@patch
+def _counted(self: _Asking, reply: tuple[str, bool] | NoAnswer) -> str | None:
+    failed = isinstance(reply, NoAnswer)
+    self.report += LLMReport(asked=1, failed=failed, remembered=not failed and reply[1])
+    if failed or not reply[1]:  # what is remembered says nothing of how the endpoint is now
+        self._in_a_row = self._in_a_row + 1 if failed else 0
+    if failed and self._in_a_row >= self.endpoint.patience:
+        raise BadInput(f"{self.endpoint.url} gave no completion {self._in_a_row} times in a row (the last time: "
+                       f"{reply}): see that the server is well and knows the model {self.endpoint.model!r}, "
+                       f"or give it more time or shorter pieces (timeout, room)")
+    return None if failed else reply[0]
 
 # %% ../nbs/19_llm.ipynb #dddce716
 def _object(**properties: Mapping) -> dict:
@@ -514,7 +517,7 @@ class LLMRelater(_Asking):
         if not 0 < confidence <= 1:
             raise BadInput(f"a confidence of {confidence}: give one above 0 and at most 1")
 
-# %% ../nbs/19_llm.ipynb #a363db11
+# %% ../nbs/19_llm.ipynb #7a865d9b
 @patch
 def question(self: LLMRelater, text: str, mentions: Sequence[Mention]) -> dict:
     "The request about one piece of a text and the mentions in it."
@@ -528,6 +531,7 @@ def question(self: LLMRelater, text: str, mentions: Sequence[Mention]) -> dict:
     entry = {"head": plain, "relation": relation, "tail": plain, "quote": plain}
     return _request(self.endpoint, instructions, {"text": text, "names": names}, "facts", entry)
 
+# %% ../nbs/19_llm.ipynb #2f5338aa
 @patch
 def relate(self: LLMRelater, documents: Iterable[Document],
            mentions: Iterable[Sequence[Mention]]) -> list[list[tuple[str, str, str, Evidence]]]:

@@ -225,7 +225,7 @@ class PathScorer:
         parts = [encoder(edges, nodes, *part) for part in zip(heads.split(self.batch_size), relations.split(self.batch_size)) if len(part[0])]
         return torch.cat(parts) if parts else torch.zeros(0, nodes)
 
-# %% ../nbs/22_paths.ipynb #321c5f62
+# %% ../nbs/22_paths.ipynb #2a6db16c
 def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_size: int = 64, negatives: int = 32,
               learning_rate: float = 0.005, hidden: float = 0.3, adjacency: Callable[[Tensor], Tensor] | None = None,
               seed: int = 0, progress: str = "paths") -> LinkHistory:
@@ -243,9 +243,11 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
     Returns:
         The mean loss of each epoch, in nats; nothing is held out.
     Raises:
-        BadInput: the graph's relations are not the encoder's.
+        BadInput: the graph's relations are not the encoder's, it has no fact in train, or only one node.
     """
     _check_relations("the path encoder", encoder.relations, triples)
+    if not triples.train.shape[1] or len(triples.entities) < 2:
+        raise BadInput(f"the graph has {triples.train.shape[1]} facts in train and {len(triples.entities)} nodes: to learn from it takes one fact and two nodes at least")
     generator = torch.Generator().manual_seed(seed)
     asked, count = with_inverses(triples.train, len(encoder.relations)), triples.train.shape[1]
     edges = triples.train if adjacency is None else adjacency(triples.train)

@@ -50,7 +50,7 @@ def candidate_spans(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple
     return [(first, last) for first in range(len(edge)) if edge[first]
             for last in range(first, min(first + MAX_WORDS, len(edge))) if edge[last]]
 
-# %% ../nbs/15_reader.ipynb #d6b87603
+# %% ../nbs/15_reader.ipynb #33e511cd
 _GREEK = str.maketrans(dict(zip("αβγδεζηθικλμνξοπρστυφχψω", """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron
 pi rho sigma tau upsilon phi chi psi omega""".split())))
 _APOSTROPHES = frozenset("'’")
@@ -76,6 +76,7 @@ def _keys_from(pieces: Sequence[str], first: int = 0) -> Iterator[tuple[int, str
             yield last, begun + ended, begun + inside
             begun += inside
 
+# %% ../nbs/15_reader.ipynb #cfe4a578
 def spelling_key(name: str) -> str:
     """What the spellings of a name have in common: for looking up, not for identity, which is `normalise`'s.
 
@@ -224,7 +225,7 @@ def _word_vectors(document: Document, encoder: Encoder, layers: Sequence[int]):
     held = _Words(document, encoder, layers)
     return held.offsets, held.vectors
 
-# %% ../nbs/15_reader.ipynb #0ed67b7d
+# %% ../nbs/15_reader.ipynb #4b92fd46
 class LinearTagger:
     """A linear classifier of words (begins, is inside, is outside a mention) on the frozen encoder's vectors.
 
@@ -257,16 +258,19 @@ class LinearTagger:
                                            1 + 2 * len(self.types), self.decay, steps)
         return self
 
-    def tag(self, documents: Iterable[Document]) -> list[list[Mention]]:
-        "Mentions of each document, in order."
-        if self.weight is None:
-            raise BadInput("this tagger has not been fitted: call fit() with labelled documents first")
-        return [self._tag(document) for document in documents]
+# %% ../nbs/15_reader.ipynb #c1035b41
+@patch
+def tag(self: LinearTagger, documents: Iterable[Document]) -> list[list[Mention]]:
+    "Mentions of each document, in order."
+    if self.weight is None:
+        raise BadInput("this tagger has not been fitted: call fit() with labelled documents first")
+    return [self._tag(document) for document in documents]
 
-    def _tag(self, document: Document) -> list[Mention]:
-        offsets, vectors = _word_vectors(document, self.encoder, self.layers)
-        scores = vectors @ self.weight[:, :-1].T + self.weight[:, -1]
-        return labelled_mentions(scores.argmax(-1).tolist(), offsets, self.types)
+@patch
+def _tag(self: LinearTagger, document: Document) -> list[Mention]:
+    offsets, vectors = _word_vectors(document, self.encoder, self.layers)
+    scores = vectors @ self.weight[:, :-1].T + self.weight[:, -1]
+    return labelled_mentions(scores.argmax(-1).tolist(), offsets, self.types)
 
 # %% ../nbs/15_reader.ipynb #a3f12bde
 def counted(meaning: str):

@@ -130,7 +130,7 @@ def by_sentence(text: str, mentions: Iterable[Mention]) -> list[tuple[tuple[int,
         handed_out.append(((start, end), [mention for mention in waiting[first:at] if start <= mention.start and mention.end <= end]))
     return handed_out
 
-# %% ../nbs/14_relations.ipynb #b9ba3613
+# %% ../nbs/14_relations.ipynb #c3232419
 def stated_facts(text: str, mentions: Sequence[Mention], allows: Callable[[str, str, str], bool],
            patterns: Mapping[str, tuple[str, str]] = PATTERNS, reach: int = 80) -> list[tuple[str, str, str]]:
     """Facts `(head, relation, tail)` that one sentence states, by the words between neighbouring mentions.
@@ -157,6 +157,7 @@ def stated_facts(text: str, mentions: Sequence[Mention], allows: Callable[[str, 
             subject = []
     return list(found)
 
+# %% ../nbs/14_relations.ipynb #dcfe71b1
 def _fact(left: Mention, right: Mention, between: str, allows, patterns) -> tuple[str, str, str] | None:
     "The first relation whose cue stands between two mentions, if there is one."
     for relation, directions in patterns.items():
@@ -242,7 +243,7 @@ def _nearest(heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[Mentio
             for number in (place - 1, place) if 0 <= number < len(tails)]
     return min(near, key=lambda pair: abs(pair[0].start - pair[1].start))
 
-# %% ../nbs/14_relations.ipynb #ae7e307c
+# %% ../nbs/14_relations.ipynb #4e6a7934
 @dataclass(frozen=True)
 class Pair:
     """Two entities of a document, and what the document shows of them.
@@ -260,6 +261,7 @@ class Pair:
     vectors: object
     numbers: object
 
+# %% ../nbs/14_relations.ipynb #3c274b93
 @patch
 def standing(self: _Words, mentions: Sequence[Mention], counts: Sequence[int]) -> list[float]:
     "How much a document makes of an entity; `counts` are the numbers of mentions of all entities of its type."
@@ -285,7 +287,7 @@ def pair(self: _Words, heads: Sequence[Mention], tails: Sequence[Mention], count
     return Pair(heads[0].entity, tails[0].entity, self.sentences[left][0], self.sentences[right][1],
                 torch.cat([*meant, between]), torch.tensor(numbers, dtype=torch.float32))
 
-# %% ../nbs/14_relations.ipynb #c963f408
+# %% ../nbs/14_relations.ipynb #e0b290e2
 def _network(inputs: int, classes: int, hidden: int, dropout: float):
     "One hidden layer, from features to logits."
     from torch.nn import GELU, Dropout, Linear, Sequential
@@ -308,6 +310,7 @@ def _networks(features, labels, classes: int, hidden: int, dropout: float, epoch
         trained.append(network.eval())
     return trained
 
+# %% ../nbs/14_relations.ipynb #9bb12021
 def _mean_probabilities(networks: Sequence, features):
     "Probabilities `[pairs, classes]`, the mean of several networks."
     import torch
@@ -369,7 +372,7 @@ class TrainedRelater:
         mean, deviation = self.scale
         return torch.cat([torch.stack([pair.vectors for pair in pairs]), (torch.stack([pair.numbers for pair in pairs]) - mean) / deviation], 1)
 
-# %% ../nbs/14_relations.ipynb #1b4aa8f9
+# %% ../nbs/14_relations.ipynb #c9342b3b
 @patch
 def fit(self: TrainedRelater, documents: Iterable[Document], progress: str = "") -> TrainedRelater:
     """Learn from documents with marked mentions and relations; those without, or without two entities that some relation may join, are left out.
@@ -404,6 +407,7 @@ def fit(self: TrainedRelater, documents: Iterable[Document], progress: str = "")
         self.networks = self._train(features, labels, range(self.seed, self.seed + self.members))
     return self
 
+# %% ../nbs/14_relations.ipynb #0aa0ec2a
 @patch
 def _train(self: TrainedRelater, features, labels, seeds: Iterable[int]) -> list:
     return _networks(features, labels, 1 + len(self.relations), self.hidden, self.dropout, self.epochs, seeds)
@@ -449,7 +453,7 @@ def relate(self: TrainedRelater, documents: Iterable[Document],
              for pair, chances in self.probabilities(document, linked) if (best := max(chances, key=chances.get)) and chances[best] >= self.threshold]
             for document, linked in zip(documents, mentions)]
 
-# %% ../nbs/14_relations.ipynb #6e4bf6ca
+# %% ../nbs/14_relations.ipynb #deca7a1c
 _KEPT = ("layers", "hidden", "dropout", "epochs", "members", "seed", "relations", "threshold")
 
 @patch
@@ -466,6 +470,7 @@ def save(self: TrainedRelater, folder: Path | str) -> None:
     save_halves(folder, "relater", tensors, {name: getattr(self, name) for name in _KEPT} | {
         "schema": json.dumps(asdict(self.schema)), "encoder_hash": self.encoder.hash})
 
+# %% ../nbs/14_relations.ipynb #57927d1e
 @patch(cls_method=True)
 def load(cls: TrainedRelater, folder: Path | str, encoder: Encoder | None = None) -> TrainedRelater:
     """Read what `save` wrote.

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from kglearn.belief import Calibration, Witness, against_gold, recalibrate, reliability
+from kglearn.belief import (Calibration, Witness, against_gold, answer_fact, before_and_after, facts_to_ask, recalibrate,
+                            reliability)
 from kglearn.data import BadInput, Document, Relation
 from kglearn.graph import Evidence, KnowledgeGraph
 from kglearn.plots import figure_svg
@@ -235,3 +236,47 @@ def test_a_wrong_error_rate_is_seen_in_the_result():
     graph = witnessed(*found, answered=enumerate(answers))
     right, wrong = recalibrate(graph, error=0.2).trust["extractors"], recalibrate(graph, error=0).trust["extractors"]
     assert abs(right["modest"] * 0.5 - 0.8) < 0.08 < 0.8 - wrong["modest"] * 0.5, "without the correction every program looks like chance"
+
+
+# Answers that people give to facts
+
+
+def doubtful_forum(answers: str) -> KnowledgeGraph:
+    "Facts of one document each, promised with 0.8; `answers` has y, n or - (nobody was asked) for each."
+    kg = KnowledgeGraph()
+    with kg.transaction("facts"):
+        for number, answer in enumerate(answers):
+            kg.add_document(Document(str(number), "Somebody says so."))
+            for end in "ht":
+                kg.add_entity(f"{end}{number:02}", f"{end}{number:02}", "thing")
+            fact = (f"h{number:02}", "is", f"t{number:02}")
+            kg.add_fact(*fact, Evidence(str(number), 0, 8, "pattern", 0.8))
+            if answer != "-":
+                kg.add_fact(*fact, Evidence("", 0, 0, "answer", 0.95, 1 if answer == "y" else -1))
+    return kg
+
+
+def test_each_fact_is_judged_by_the_answers_to_others():
+    kg = doubtful_forum("n" * 10)
+    revision, (before, after) = kg.revision, before_and_after(kg)
+    assert before.brier == pytest.approx(0.8 ** 2) and before.base_rate == 0, "its own no is left out"
+    factor = round(1 / (0.8 * 8 + 1), 3)  # two of ten facts in a hand: eight others, none of which holds
+    assert after.brier == pytest.approx((0.8 * factor) ** 2)
+    assert kg.revision == revision and kg.trust == {"sources": {}, "extractors": {}}
+    kg.set_trust(extractors={"pattern": 0.5})
+    assert before_and_after(kg)[0].brier == pytest.approx(0.4 ** 2), "before: as evidence is trusted now"
+
+
+def test_one_answer_alone_judges_nobody():
+    with pytest.raises(BadInput, match="kglearn answer --facts"):
+        before_and_after(doubtful_forum("y---"))
+
+
+def test_facts_to_ask_are_those_of_one_document_that_nobody_answered():
+    kg = doubtful_forum("y-n-")
+    kg.add_fact("h03", "is", "t03", Evidence("0", 0, 8, "pattern", 0.5))
+    (fact, piece), = facts_to_ask(kg)
+    assert fact.head == "h01" and piece.document == "1"
+    assert answer_fact(kg, fact, True) and not answer_fact(kg, fact, True) and facts_to_ask(kg) == []
+    many = doubtful_forum("-" * 30)
+    assert facts_to_ask(many, 5) == facts_to_ask(many, 5) != facts_to_ask(many, 5, seed=1) and len(facts_to_ask(many, 99)) == 30

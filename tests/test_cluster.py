@@ -20,6 +20,16 @@ PASSAGES = [document.unlabelled() for part in ("train", "golden") for document i
 MANY = [replace(document, id=f"{document.id} {copy}", text=f"{document.text} Copy {copy}.") for copy in range(5) for document in PASSAGES]
 
 
+def patiently(start, tries: int = 4):
+    "What `start` gives. Ray allows a node 30 seconds to come up, which a busy machine does not always manage."
+    try:
+        return start()
+    except Exception:
+        if tries == 1:
+            raise
+        return patiently(start, tries - 1)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     "Two nodes of one processor each, and this process connected to them. The second one is killed by one of the tests."
@@ -28,9 +38,9 @@ def cluster():
     from ray.cluster_utils import Cluster
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have this file
     settings = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    with mock.patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_worker_niceness="0", OMP_NUM_THREADS="1"):
-        nodes = Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
-        nodes.second = nodes.add_node(**settings)
+    with mock.patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", OMP_NUM_THREADS="1"):
+        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False}))
+        nodes.second = patiently(lambda: nodes.add_node(**settings))
         ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
         nodes.wait_for_nodes()
         yield nodes
@@ -173,7 +183,7 @@ def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
     there._analysed = stuck_elsewhere
     with mock.patch.dict(kglearn.cluster.ENGINES, dying=lambda work, shards: map(kill_when_begun, map_on_ray(work, shards))):
         report = there.read(MANY, engine="dying")
-    assert begun.exists() and sum(node["Alive"] for node in ray.nodes()) == 1, "the other node had work, and is gone"
+    assert begun.exists() and cluster.second is None, "the other node had work, and was killed over it"
     assert report.rows() == here.read(MANY).rows() and there.kg.fingerprint() == here.kg.fingerprint()
 
 

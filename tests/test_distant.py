@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kglearn.bench import data_folder
-from kglearn.data import BadInput, DictionaryEntry, Document, clinic_lexicon, load_clinic, read_dictionary, read_documents
-from kglearn.distant import ABSTAIN, DistantTagger, LabelModel, distant_documents, fit_label_model, generic_names, held_out_weights, majority_vote
+from kglearn.data import BadInput, Document, Mention, clinic_lexicon, load_clinic, read_dictionary, read_documents
+from kglearn.distant import ABSTAIN, DistantTagger, LabelModel, _short_forms, distant_documents, fit_label_model, generic_names, held_out_weights, majority_vote
 from kglearn.graph import clinic_graph
 from kglearn.reader import DictionaryTagger
 from kglearn.text import Encoder, tiny_encoder
@@ -181,7 +181,9 @@ def test_on_abstracts_it_beats_its_list():
     assert f1(tagger.tag(documents[90:])) > f1(DictionaryTagger(medic).tag(documents[90:]))
 
 
-def test_short_forms_follow_their_long_forms(tiny):
-    text = "Chronic kidney disease (CKD) is common. CKD is treated."
-    listed = DistantTagger([DictionaryEntry("ckd", "disease", ("chronic kidney disease",))], tiny.encoder, layer=2).fit([Document("d", text)])
-    assert [text[m.start:m.end] for m in listed.tag([Document("d", text)])[0]] == ["Chronic kidney disease", "CKD", "CKD"]
+def test_short_forms_follow_their_long_forms():
+    text = "Chronic kidney disease (CKD) is common. CKD is treated, and so is asthma."
+    found = [Mention(0, 22, "disease", "ckd")]
+    added = _short_forms(text, found, np.arange(len(text)) < 22)
+    assert [(text[m.start:m.end], m.entity) for m in added] == [("CKD", "ckd")] * 2
+    assert not _short_forms(text, [Mention(65, 71, "disease", "x")], np.zeros(len(text), bool))

@@ -1,6 +1,6 @@
 """Processes that are killed at random instants, and two that write at once: the benchmark `durability`, with few kills.
 
-KGLEARN_KILLS=200 does it in full; tests/test_graph.py and tests/test_system.py have kills at chosen instants.
+KGLEARN_KILLS=200 does it in full; tests/test_graph.py, tests/test_system.py and tests/test_purge.py have kills at chosen instants.
 """
 import os
 from unittest import mock
