@@ -44,7 +44,7 @@ def with_inverses(edges: Tensor, relation_count: int) -> Tensor:
     head, relation, tail = edges
     return torch.cat([edges, torch.stack([tail, relation + relation_count, head])], 1)
 
-# %% ../nbs/20_gnn.ipynb #8fc63a07
+# %% ../nbs/20_gnn.ipynb #18b1eae1
 class GraphEncoder(nn.Module):
     """f: names and edges to node vectors; text features, a linear map, then layers of messages with residuals.
 
@@ -93,14 +93,16 @@ class GraphEncoder(nn.Module):
         _check_inputs(features, edges, self.lift.in_features, len(self.relations))
         return self.from_messages(features, with_inverses(edges, len(self.relations)))
 
-    def from_messages(self, features: Tensor, messages: Tensor) -> Tensor:
-        "The same from edges `[3, messages]` that are heard as they stand, those in reverse among them; nothing is checked."
-        head, relation, tail = messages if self.message_passing else messages[:, :0]
-        hidden = self.lift(dropout(features, self.dropout, self.training))
-        for conv in self.convs:
-            message = gelu(conv(hidden, torch.stack([head, tail]), relation))
-            hidden = hidden + dropout(message, self.dropout, self.training)
-        return self.norm(hidden)
+# %% ../nbs/20_gnn.ipynb #05ad6774
+@patch
+def from_messages(self: GraphEncoder, features: Tensor, messages: Tensor) -> Tensor:
+    "The same from edges `[3, messages]` that are heard as they stand, those in reverse among them; nothing is checked."
+    head, relation, tail = messages if self.message_passing else messages[:, :0]
+    hidden = self.lift(dropout(features, self.dropout, self.training))
+    for conv in self.convs:
+        message = gelu(conv(hidden, torch.stack([head, tail]), relation))
+        hidden = hidden + dropout(message, self.dropout, self.training)
+    return self.norm(hidden)
 
 # %% ../nbs/20_gnn.ipynb #1e1e53e7
 def _check_inputs(features: Tensor, edges: Tensor, width: int, relation_count: int) -> None:

@@ -120,7 +120,7 @@ def as_triples(train: Sequence[tuple[str, str, str]], valid: Sequence[tuple[str,
     return Triples(entities, relations, **tensors, names=dict(names or {}), duplicates=sum(map(len, parts.values())) - everything.shape[1],
                    self_facts=int((everything[0] == everything[2]).sum()), unseen=unseen)
 
-# %% ../nbs/21_links.ipynb #a0e8765c
+# %% ../nbs/21_links.ipynb #32a243f1
 def load_triples(folder: Path | str, relations: Sequence[str] = ()) -> Triples:
     """Read `train`, `valid` and `test`, each `.txt` or `.tsv`, and names where there are any.
 
@@ -139,6 +139,7 @@ def load_triples(folder: Path | str, relations: Sequence[str] = ()) -> Triples:
     except BadInput as error:
         raise BadInput(f"{folder}: {error}") if not str(error).startswith(str(folder)) else error from None
 
+# %% ../nbs/21_links.ipynb #7a533102
 def _one_of(folder: Path, part: str) -> Path:
     "The file of a part."
     found = [path for path in (folder / f"{part}.txt", folder / f"{part}.tsv") if path.exists()]
@@ -157,6 +158,7 @@ def _rows(path: Path, columns: int) -> list[tuple[str, ...]]:
             rows.append(row)
     return rows
 
+# %% ../nbs/21_links.ipynb #8402e4c7
 def _names(folder: Path, kind: str) -> dict[str, str]:
     "Names of entities or of relations; none where there is no file."
     if (path := folder / f"{kind}.tsv").exists():
@@ -291,7 +293,7 @@ def _moduli(vectors: Tensor) -> Tensor:
     real, imaginary = vectors.chunk(2, -1)
     return (real ** 2 + imaginary ** 2 + 1e-20).sqrt()  # a slope of 0 at 0, where that of the square root is infinite
 
-# %% ../nbs/21_links.ipynb #4193605f
+# %% ../nbs/21_links.ipynb #17d34e66
 class DistMult(Decoder):
     """sum of h r t (Yang et al. 2015). Not good for relations with a direction: (h, r, t) and (t, r, h) score the same."""
     def move(self, heads: Tensor, relations: Tensor) -> Tensor:
@@ -300,6 +302,7 @@ class DistMult(Decoder):
     def relation_scores(self, heads: Tensor, tails: Tensor, relations: Tensor) -> Tensor:
         return (heads * tails) @ relations.T
 
+# %% ../nbs/21_links.ipynb #574e1b42
 class ComplEx(Decoder):
     """Real part of the sum of h r conjugate(t), the coordinates being complex numbers (Trouillon et al. 2016).
 
@@ -316,6 +319,7 @@ class ComplEx(Decoder):
     def sizes(self, vectors: Tensor) -> Tensor:
         return _moduli(vectors)
 
+# %% ../nbs/21_links.ipynb #c7102b2e
 class TransE(Decoder):
     """margin - |h + r - t|, the sum of absolute differences (Bordes et al. 2013).
 
@@ -336,6 +340,7 @@ class TransE(Decoder):
     def start(self, count: int, dim: int, kind: str) -> Tensor:
         return (2 * torch.rand(count, dim) - 1) * self.margin / dim
 
+# %% ../nbs/21_links.ipynb #08bc430f
 class RotatE(Decoder):
     """margin - |h r - t|, the coordinates complex, each of r's a turn by an angle (Sun et al. 2019).
 
@@ -362,6 +367,7 @@ class RotatE(Decoder):
             return (2 * torch.rand(count, dim) - 1) * math.pi
         return (2 * torch.rand(count, 2 * dim) - 1) * self.margin / dim
 
+# %% ../nbs/21_links.ipynb #eee8e8d0
 DECODERS: dict[str, type[Decoder]] = {"transe": TransE, "distmult": DistMult, "complex": ComplEx, "rotate": RotatE}
 
 def make_decoder(decoder: str | type[Decoder] | Decoder) -> Decoder:
@@ -376,7 +382,7 @@ def make_decoder(decoder: str | type[Decoder] | Decoder) -> Decoder:
         decoder = DECODERS[decoder]
     return decoder() if isinstance(decoder, type) else decoder
 
-# %% ../nbs/21_links.ipynb #06696560
+# %% ../nbs/21_links.ipynb #9431968a
 class NodeTable(nn.Module):
     "Encoder \"none\": one learnt vector for each node, whatever its name and its edges. Not good for nodes never trained on."
     def __init__(self, vectors: Tensor):
@@ -386,6 +392,7 @@ class NodeTable(nn.Module):
     def forward(self, features: Tensor, edges: Tensor) -> Tensor:
         return self.vectors
 
+# %% ../nbs/21_links.ipynb #450390b8
 class LinkModel(nn.Module):
     """Node vectors and a decoder: a link scorer that can be trained.
 
@@ -449,7 +456,7 @@ def graph_hash(triples: Triples) -> str:
     digest = hashlib.sha256(json.dumps([triples.entities, triples.relations]).encode())
     return hashlib.sha256(digest.digest() + triples.train.numpy().tobytes()).hexdigest()[:12]
 
-# %% ../nbs/21_links.ipynb #2be5da66
+# %% ../nbs/21_links.ipynb #085bbcdb
 @dataclass(frozen=True)
 class LinkRecipe:
     """How a model of links is trained.
@@ -480,6 +487,7 @@ class LinkRecipe:
     every: int = 2
     seed: int = 0
 
+# %% ../nbs/21_links.ipynb #0603b1da
 @dataclass(frozen=True)
 class LinkCurves:
     """How training went, evaluation by evaluation.
@@ -698,7 +706,7 @@ def search_links(triples: Triples, seconds: float = 120.0, dim: int = 256, most:
     rows = tuple((plan.n3, plan.relation_weight, found) for plan, found in tried)
     return LinkSearch(LinkEnsemble(models), best, Table(("N3", "relation weight", "MRR on valid"), rows))
 
-# %% ../nbs/21_links.ipynb #00a736d4
+# %% ../nbs/21_links.ipynb #265468cc
 @patch
 def save(self: _LinkTraining, folder: Path) -> None:
     "Write all that goes on changing; what was written before is removed only when this is complete."
@@ -740,6 +748,7 @@ def _restore(self: _LinkTraining, tensors: dict[str, Tensor], fields: dict) -> N
     self.epoch, self.losses = fields["epoch"], fields["losses"]
     self.curves = LinkCurves(**{name: tuple(values) for name, values in fields["curves"].items()})
 
+# %% ../nbs/21_links.ipynb #160fdd8d
 def _refuse_another(what: str, found: dict, wanted: dict) -> None:
     "A `BadInput` that says in which points two descriptions differ."
     if differences := [f"{key} {found.get(key)!r}, here it is {value!r}" for key, value in wanted.items() if found.get(key) != value]:
@@ -772,7 +781,7 @@ def load(cls: LinkModel, folder: Path | str, triples: Triples, decoder: str | ty
     model.load_state_dict(tensors)
     return model.eval()
 
-# %% ../nbs/21_links.ipynb #e6a5a00d
+# %% ../nbs/21_links.ipynb #954a6e91
 @torch.no_grad()
 def link_odds(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count: int, batch_size: int = 1024) -> Tensor:
     """How far each fact's ends stand out among the nodes that are no known answers, in nats: `[n]`.
@@ -792,6 +801,7 @@ def link_odds(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count: 
         odds.append(own - scores.logsumexp(1))
     return torch.cat(odds).reshape(2, -1).mean(0)
 
+# %% ../nbs/21_links.ipynb #4c085997
 @dataclass(frozen=True)
 class LinkCalibration:
     """A confidence for each fact: sigmoid(odds / temperature + offset); made by `calibrate_links`.
@@ -826,7 +836,7 @@ def calibrate_links(odds: Tensor, outcomes: Tensor, steps: int = 50) -> LinkCali
     slope = max(weights[0].item(), 1e-6)
     return LinkCalibration(1 / slope, weights[1].item())
 
-# %% ../nbs/21_links.ipynb #16a6d34d
+# %% ../nbs/21_links.ipynb #0b020628
 @torch.no_grad()
 def guess_links(scorer: LinkScorer, questions: Tensor, known: Tensor, relation_count: int, top: int = 3, batch_size: int = 1024) -> Tensor:
     """The best answers to each question that are not known yet, as facts `[3, guesses]`, each once.
@@ -852,6 +862,7 @@ def guess_links(scorer: LinkScorer, questions: Tensor, known: Tensor, relation_c
         found.append(torch.stack([torch.where(turned, far, near), relation % relation_count, torch.where(turned, near, far)]))
     return torch.cat(found, 1).unique(dim=1)
 
+# %% ../nbs/21_links.ipynb #80c3c570
 def kg_triples(kg: KnowledgeGraph, held_out: float = 0.1, seed: int = 0) -> Triples:
     """A graph's believed facts in three parts, save those that only a model of links stands for.
 
@@ -879,6 +890,7 @@ def kg_triples(kg: KnowledgeGraph, held_out: float = 0.1, seed: int = 0) -> Trip
 
 INFERRED = "links"
 
+# %% ../nbs/21_links.ipynb #8f804b7b
 @dataclass(frozen=True)
 class Inferred:
     """Guesses that were let into a graph.

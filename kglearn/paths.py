@@ -225,7 +225,7 @@ class PathScorer:
         parts = [encoder(edges, nodes, *part) for part in zip(heads.split(self.batch_size), relations.split(self.batch_size)) if len(part[0])]
         return torch.cat(parts) if parts else torch.zeros(0, nodes)
 
-# %% ../nbs/22_paths.ipynb #2a6db16c
+# %% ../nbs/22_paths.ipynb #3a006337
 def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_size: int = 64, negatives: int = 32,
               learning_rate: float = 0.005, hidden: float = 0.3, adjacency: Callable[[Tensor], Tensor] | None = None,
               seed: int = 0, progress: str = "paths") -> LinkHistory:
@@ -277,6 +277,7 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
         encoder.eval()
     return LinkHistory(tuple(losses), (), max(len(losses) - 1, 0))
 
+# %% ../nbs/22_paths.ipynb #c5d4bf70
 def _choice_loss(encoder: PathEncoder, edges: Tensor, node_count: int, questions: Tensor, answers: Answers, negatives: int,
                  generator: torch.Generator) -> Tensor:
     "Cross-entropy of the true answers among themselves and others drawn for each question."
@@ -405,7 +406,7 @@ def _best_paths(edges: Tensor, gradients: Tensor, head: int, tail: int, beam: in
 def _mean_gain(item: tuple[tuple[int, ...], tuple[float, frozenset]]) -> float:
     return item[1][0] / max(len(item[0]), 1)
 
-# %% ../nbs/22_paths.ipynb #0030b99d
+# %% ../nbs/22_paths.ipynb #bdc278f8
 @dataclass(frozen=True)
 class Rule:
     """If the body leads from x to y, then (x, conclusion, y).
@@ -423,6 +424,7 @@ class Rule:
     covered: int
     confidence: float
 
+# %% ../nbs/22_paths.ipynb #230dc8db
 @dataclass(frozen=True, eq=False)
 class Rules:
     """Rules, the most confident first, that show themselves as sentences.
@@ -461,7 +463,7 @@ class Rules:
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
-# %% ../nbs/22_paths.ipynb #8ccdfa23
+# %% ../nbs/22_paths.ipynb #738d6fcf
 class _Steps:
     "Edges both ways without duplicates and self edges, to be followed from many nodes at once."
     def __init__(self, triples: Triples):
@@ -477,6 +479,7 @@ class _Steps:
         _, relations, tails = self.edges[:, self.first[nodes][rows] + within]
         return rows, relations, tails
 
+# %% ../nbs/22_paths.ipynb #dd6149d7
 def mine_rules(triples: Triples, min_support: int = 2, invented_errors: float = 2.0) -> Rules:
     """All rules with bodies of one or two edges that are right in at least so many cases of train.
 
@@ -512,7 +515,7 @@ def _counted(body: tuple[int, ...], last: Tensor, begins: Tensor, ends: Tensor, 
     return [(conclusion, (*body, end), int(support[end, conclusion]), int(covered[end, conclusion]))
             for end, conclusion in (support >= min_support).nonzero().tolist() if (*body, end) != (conclusion,)]
 
-# %% ../nbs/22_paths.ipynb #5ec56571
+# %% ../nbs/22_paths.ipynb #e7080b48
 class RuleScorer:
     """Rules in a graph: a link scorer.
 
@@ -536,34 +539,38 @@ class RuleScorer:
         count = 2 * len(self.triples.relations) + 1
         return (conclusion * count + first) * count + second
 
-    def _firing(self, heads: Tensor, relations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "Which rule says which node to which question: `(question, node, rule)`, each once."
-        asked, first, middle = self._steps(heads)
-        rows, second, end = self._steps(middle)
-        on = end != heads[asked[rows]]
-        rows, second, end = rows[on], second[on], end[on]
-        keys = torch.cat([self._key(relations[asked], first, 0), self._key(relations[asked[rows]], first[rows], second + 1)])
-        spots = torch.searchsorted(self._keys, keys).clamp(max=max(len(self._keys) - 1, 0))
-        fires = self._keys[spots] == keys if len(self._keys) else torch.zeros_like(keys, dtype=torch.bool)
-        nodes, count = len(self.triples.entities), max(len(self._keys), 1)
-        cells = (torch.cat([asked, asked[rows]]) * nodes + torch.cat([middle, end]))[fires]
-        fired = torch.unique(cells * count + self._order[spots[fires]])
-        return fired // count // nodes, fired // count % nodes, fired % count
+# %% ../nbs/22_paths.ipynb #cad6279d
+@patch
+def _firing(self: RuleScorer, heads: Tensor, relations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Which rule says which node to which question: `(question, node, rule)`, each once."
+    asked, first, middle = self._steps(heads)
+    rows, second, end = self._steps(middle)
+    on = end != heads[asked[rows]]
+    rows, second, end = rows[on], second[on], end[on]
+    keys = torch.cat([self._key(relations[asked], first, 0), self._key(relations[asked[rows]], first[rows], second + 1)])
+    spots = torch.searchsorted(self._keys, keys).clamp(max=max(len(self._keys) - 1, 0))
+    fires = self._keys[spots] == keys if len(self._keys) else torch.zeros_like(keys, dtype=torch.bool)
+    nodes, count = len(self.triples.entities), max(len(self._keys), 1)
+    cells = (torch.cat([asked, asked[rows]]) * nodes + torch.cat([middle, end]))[fires]
+    fired = torch.unique(cells * count + self._order[spots[fires]])
+    return fired // count // nodes, fired // count % nodes, fired % count
 
-    def scores(self, heads: Tensor, relations: Tensor) -> Tensor:
-        "`[batch, nodes]`: the joined confidence, 0 where no rule fires."
-        nodes = len(self.triples.entities)
-        _check_questions(heads, relations, nodes, len(self.triples.relations))
-        scores = torch.zeros(len(heads), nodes, dtype=torch.double)
-        for begin in range(0, len(heads), self.batch_size):
-            question, node, rule = self._firing(heads[begin:begin + self.batch_size], relations[begin:begin + self.batch_size])
-            confidence, cells, part = self._confidences[rule], question * nodes + node, scores[begin:begin + self.batch_size]
-            if self.join == "max":
-                joined = torch.zeros(part.numel(), dtype=torch.double).scatter_reduce(0, cells, confidence, "amax")
-            else:
-                joined = 1 - torch.zeros(part.numel(), dtype=torch.double).index_add(0, cells, torch.log1p(-confidence.clamp(max=1 - 1e-12))).exp()
-            part.copy_(joined.view_as(part))
-        return scores.float()
+# %% ../nbs/22_paths.ipynb #83f4e053
+@patch
+def scores(self: RuleScorer, heads: Tensor, relations: Tensor) -> Tensor:
+    "`[batch, nodes]`: the joined confidence, 0 where no rule fires."
+    nodes = len(self.triples.entities)
+    _check_questions(heads, relations, nodes, len(self.triples.relations))
+    scores = torch.zeros(len(heads), nodes, dtype=torch.double)
+    for begin in range(0, len(heads), self.batch_size):
+        question, node, rule = self._firing(heads[begin:begin + self.batch_size], relations[begin:begin + self.batch_size])
+        confidence, cells, part = self._confidences[rule], question * nodes + node, scores[begin:begin + self.batch_size]
+        if self.join == "max":
+            joined = torch.zeros(part.numel(), dtype=torch.double).scatter_reduce(0, cells, confidence, "amax")
+        else:
+            joined = 1 - torch.zeros(part.numel(), dtype=torch.double).index_add(0, cells, torch.log1p(-confidence.clamp(max=1 - 1e-12))).exp()
+        part.copy_(joined.view_as(part))
+    return scores.float()
 
 # %% ../nbs/22_paths.ipynb #a28b25a7
 @patch

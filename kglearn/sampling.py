@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Sample', 'NeighborSampler', 'random_sampler', 'fit_sampled']
 
-# %% ../nbs/24_sampling.ipynb #6f0786e2
+# %% ../nbs/24_sampling.ipynb #36705b73
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -21,7 +22,7 @@ from .gnn import GraphEncoder, with_inverses
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# %% ../nbs/24_sampling.ipynb #ce11712b
+# %% ../nbs/24_sampling.ipynb #648383ed
 @dataclass(frozen=True)
 class Sample:
     """A part of a graph that is enough for the vectors of some nodes.
@@ -33,6 +34,7 @@ class Sample:
     nodes: Tensor
     messages: Tensor
 
+# %% ../nbs/24_sampling.ipynb #f5c20850
 class NeighborSampler:
     """Messages by the node they reach, so that some of each node's are found at once; 16 bytes a message and 8 a node.
 
@@ -52,51 +54,56 @@ class NeighborSampler:
         self.sources, self.relations = source[order], relation[order]
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(target, minlength=nodes).cumsum(0)])
 
-    def reaching(self, nodes: Tensor, most: int, lots: Tensor) -> Tensor:
-        """At most so many of the messages that reach each of these nodes, `[3, messages]`, systematically sampled.
+# %% ../nbs/24_sampling.ipynb #7c0e8721
+@patch
+def reaching(self: NeighborSampler, nodes: Tensor, most: int, lots: Tensor) -> Tensor:
+    """At most so many of the messages that reach each of these nodes, `[3, messages]`, systematically sampled.
 
-        Args:
-            lots: `[all nodes]`, one random number in [0, 1) for each: the same lots choose the same messages.
-        """
-        degrees = self.starts[nodes + 1] - self.starts[nodes]
-        taken = degrees.clamp(max=most)
-        rows = torch.arange(len(nodes)).repeat_interleave(taken)
-        number = torch.arange(len(rows)) - (taken.cumsum(0) - taken)[rows]
-        places = ((lots[nodes][rows] + number) * (degrees / taken.clamp(min=1)).double()[rows]).long()
-        chosen = self.starts[nodes][rows] + torch.minimum(places, degrees[rows] - 1)
-        return torch.stack([self.sources[chosen], self.relations[chosen], nodes[rows]])
+    Args:
+        lots: `[all nodes]`, one random number in [0, 1) for each: the same lots choose the same messages.
+    """
+    degrees = self.starts[nodes + 1] - self.starts[nodes]
+    taken = degrees.clamp(max=most)
+    rows = torch.arange(len(nodes)).repeat_interleave(taken)
+    number = torch.arange(len(rows)) - (taken.cumsum(0) - taken)[rows]
+    places = ((lots[nodes][rows] + number) * (degrees / taken.clamp(min=1)).double()[rows]).long()
+    chosen = self.starts[nodes][rows] + torch.minimum(places, degrees[rows] - 1)
+    return torch.stack([self.sources[chosen], self.relations[chosen], nodes[rows]])
 
-    def sample(self, nodes: Sequence[int] | Tensor, most: Sequence[int], seed: int = 0) -> Sample:
-        """What an encoder with `len(most)` layers needs for these nodes, each node hearing at most so many messages.
+# %% ../nbs/24_sampling.ipynb #4481c00f
+@patch
+def sample(self: NeighborSampler, nodes: Sequence[int] | Tensor, most: Sequence[int], seed: int = 0) -> Sample:
+    """What an encoder with `len(most)` layers needs for these nodes, each node hearing at most so many messages.
 
-        Args:
-            nodes: different ones.
-            most: messages for a node asked about, for those one hop away, and so on; a number no degree exceeds gives all.
-            seed: of the lots.
-        """
-        count = len(self.starts) - 1
-        lots = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
-        frontier = torch.as_tensor(nodes, dtype=torch.long)
-        if len(frontier) and not 0 <= int(frontier.min()) <= int(frontier.max()) < count:
-            raise BadInput(f"asked for nodes from {int(frontier.min())} to {int(frontier.max())}, but there are {count}, counted from 0")
-        found, messages, within = [frontier], [], torch.full((count,), -1)
-        within[frontier] = torch.arange(len(frontier))
-        for limit in most:
-            messages.append(self.reaching(frontier, limit, lots))
-            near = messages[-1][0].unique()
-            frontier = near[within[near] < 0]
-            within[frontier] = torch.arange(len(frontier)) + sum(map(len, found))
-            found.append(frontier)
-        source, relation, target = torch.cat([torch.zeros(3, 0, dtype=torch.long), *messages], 1)
-        return Sample(torch.cat(found), torch.stack([within[source], relation, within[target]]))
+    Args:
+        nodes: different ones.
+        most: messages for a node asked about, for those one hop away, and so on; a number no degree exceeds gives all.
+        seed: of the lots.
+    """
+    count = len(self.starts) - 1
+    lots = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    frontier = torch.as_tensor(nodes, dtype=torch.long)
+    if len(frontier) and not 0 <= int(frontier.min()) <= int(frontier.max()) < count:
+        raise BadInput(f"asked for nodes from {int(frontier.min())} to {int(frontier.max())}, but there are {count}, counted from 0")
+    found, messages, within = [frontier], [], torch.full((count,), -1)
+    within[frontier] = torch.arange(len(frontier))
+    for limit in most:
+        messages.append(self.reaching(frontier, limit, lots))
+        near = messages[-1][0].unique()
+        frontier = near[within[near] < 0]
+        within[frontier] = torch.arange(len(frontier)) + sum(map(len, found))
+        found.append(frontier)
+    source, relation, target = torch.cat([torch.zeros(3, 0, dtype=torch.long), *messages], 1)
+    return Sample(torch.cat(found), torch.stack([within[source], relation, within[target]]))
 
+# %% ../nbs/24_sampling.ipynb #cd09eef5
 def random_sampler(nodes: int, facts: int, relation_count: int = 4, seed: int = 0) -> NeighborSampler:
     "A sampler of random facts, to try things on."
     generator = torch.Generator().manual_seed(seed)
     edges = torch.stack([torch.randint(size, (facts,), generator=generator) for size in (nodes, relation_count, nodes)])
     return NeighborSampler(edges, nodes, relation_count, seed)
 
-# %% ../nbs/24_sampling.ipynb #198b6e87
+# %% ../nbs/24_sampling.ipynb #3d8d35e1
 class _Questions(nn.Module):
     "The loss of a share of the questions; a module, so that several processes can add up its gradients."
     def __init__(self, encoder: GraphEncoder):
@@ -111,6 +118,7 @@ class _Questions(nn.Module):
         scores = torch.cat([(asked * vectors[tails]).sum(1, keepdim=True), against], 1)
         return cross_entropy(scores, torch.zeros(len(heads), dtype=torch.long), reduction="sum")
 
+# %% ../nbs/24_sampling.ipynb #63e91893
 def _without(messages: Tensor, facts: Tensor, nodes: Tensor, relation_count: int) -> Tensor:
     "Messages, numbered within `nodes`, that are none of these facts in either direction."
     def keys(source, relation, target):
@@ -119,6 +127,7 @@ def _without(messages: Tensor, facts: Tensor, nodes: Tensor, relation_count: int
     carried = torch.isin(keys(nodes[messages[0]], messages[1], nodes[messages[2]]), keys(*with_inverses(asked, relation_count)), invert=True)
     return messages[:, carried]
 
+# %% ../nbs/24_sampling.ipynb #d6608219
 def fit_sampled(encoder: GraphEncoder, features: Tensor, edges: Tensor, most: Sequence[int] = (10, 10), epochs: int = 5, batch_size: int = 512,
                 others: int = 256, learning_rate: float = 0.003, seed: int = 0, accelerator: "Accelerator | None" = None,
                 progress: str = "") -> tuple[float, ...]:

@@ -48,6 +48,13 @@ def cluster():
         nodes.shutdown()
 
 
+def wait_until(happened, seconds: float = 60):
+    "Wait, and not for ever: a test should fail rather than hang."
+    until = time.monotonic() + seconds
+    while not happened() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 def reader(tagger, encoder) -> Reader:
     return Reader(KnowledgeGraph(schema=CLINIC_SCHEMA), tagger, clinic_lexicon(), encoder=encoder)
 
@@ -65,8 +72,7 @@ def test_the_two_nodes_work_at_once_and_answer_in_order(cluster, tmp_path):
         import ray
         node = ray.get_runtime_context().get_node_id()
         (tmp_path / node).touch()
-        while len(list(tmp_path.iterdir())) < 2:  # until the other node has come, too
-            time.sleep(0.01)
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)  # the other node has come, too
         return node, shard
     found = list(map_on_ray(meeting, range(12)))
     assert [shard for _, shard in found] == list(range(12)) and len({node for node, _ in found}) == 2
@@ -151,16 +157,6 @@ def test_what_other_machines_do_not_have_is_refused_there(cluster, tmp_path, mon
         list(map_on_ray(only_here.work, ["a"]))
 
 
-def test_a_worker_that_dies_each_time_ends_the_run_with_one_sentence(cluster, tmp_path):
-    def deadly(shard):
-        with open(tmp_path / "tries", "a", encoding="utf-8") as file:
-            file.write("x")
-        os._exit(1)
-    with mock.patch.object(kglearn.cluster, "TRIES_AGAIN", 1), pytest.raises(BadInput, match="gave a shard up .*ray status"):
-        list(map_on_ray(deadly, [0]))
-    assert len((tmp_path / "tries").read_text(encoding="utf-8")) == 2
-
-
 def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
     import ray
     home, begun = ray.get_runtime_context().get_node_id(), tmp_path / "begun"
@@ -171,11 +167,10 @@ def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
         if ray.get_runtime_context().get_node_id() != home:
             begun.touch()
             time.sleep(600)
+        wait_until(begun.exists)
         return analysed(shard)
 
     def kill_when_begun(result):
-        while not begun.exists():
-            time.sleep(0.01)
         if cluster.second:
             cluster.remove_node(cluster.second, allow_graceful=False)
             cluster.second = None
@@ -185,6 +180,16 @@ def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
         report = there.read(MANY, engine="dying")
     assert begun.exists() and cluster.second is None, "the other node had work, and was killed over it"
     assert report.rows() == here.read(MANY).rows() and there.kg.fingerprint() == here.kg.fingerprint()
+
+
+def test_a_worker_that_dies_each_time_ends_the_run_with_one_sentence(cluster, tmp_path):
+    def deadly(shard):
+        with open(tmp_path / "tries", "a", encoding="utf-8") as file:
+            file.write("x")
+        os._exit(1)
+    with mock.patch.object(kglearn.cluster, "TRIES_AGAIN", 1), pytest.raises(BadInput, match="gave a shard up .*ray status"):
+        list(map_on_ray(deadly, [0]))
+    assert len((tmp_path / "tries").read_text(encoding="utf-8")) == 2
 
 
 def test_a_guest_closes_the_door_and_leaves_early_without_harm(cluster):
