@@ -1,6 +1,8 @@
 """What no lesson of the cluster can carry: a real one of two nodes, of which one is killed midway."""
 import os
+import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -30,6 +32,18 @@ def patiently(start, tries: int = 4):
         return patiently(start, tries - 1)
 
 
+@pytest.fixture(autouse=True)
+def not_for_ever():
+    "A cluster that went wrong waits; a test of it should fail instead."
+    def give_up(*_):
+        raise TimeoutError("nothing came of it in four minutes")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     "Two nodes of one processor each, and this process connected to them. The second one is killed by one of the tests."
@@ -39,8 +53,11 @@ def cluster():
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have this file
     settings = {"num_cpus": 1, "object_store_memory": 200_000_000}
     with mock.patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", OMP_NUM_THREADS="1"):
-        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False}))
-        nodes.second = patiently(lambda: nodes.add_node(**settings))
+        try:
+            nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False}))
+            nodes.second = patiently(lambda: nodes.add_node(**settings))
+        except Exception as error:
+            pytest.skip(f"Ray's own nodes do not come up on this machine: {error}")
         ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
         nodes.wait_for_nodes()
         yield nodes
@@ -163,6 +180,10 @@ def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
     here, there = reader(Counting(clinic_lexicon()), tiny), reader(Counting(clinic_lexicon()), tiny)
     analysed = there._analysed
 
+    def kill():
+        wait_until(begun.exists)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+
     def stuck_elsewhere(shard):
         if ray.get_runtime_context().get_node_id() != home:
             begun.touch()
@@ -170,15 +191,13 @@ def test_a_node_killed_midway_costs_time_only(cluster, tiny, tmp_path):
         wait_until(begun.exists)
         return analysed(shard)
 
-    def kill_when_begun(result):
-        if cluster.second:
-            cluster.remove_node(cluster.second, allow_graceful=False)
-            cluster.second = None
-        return result
     there._analysed = stuck_elsewhere
-    with mock.patch.dict(kglearn.cluster.ENGINES, dying=lambda work, shards: map(kill_when_begun, map_on_ray(work, shards))):
-        report = there.read(MANY, engine="dying")
-    assert begun.exists() and cluster.second is None, "the other node had work, and was killed over it"
+    # Not when the first result comes: the other node may have been given the first shard.
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = there.read(MANY, engine="ray")
+    killer.join()
+    assert begun.exists(), "the other node had work, and was killed over it"
     assert report.rows() == here.read(MANY).rows() and there.kg.fingerprint() == here.kg.fingerprint()
 
 
