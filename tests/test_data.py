@@ -129,7 +129,7 @@ def test_a_damaged_pubtator_file_never_gives_shifted_labels(tmp_path, line, plac
         found = read_documents(path, bad)
     except BadInput:
         return
-    written = {line.split("\t")[3] for line in lines if line.count("\t") >= 5}
+    written = {line.split("\t")[3] for line in lines if line.count("\t") >= 4}  # the id may be missing
     assert {document.surface(mention) for document in found for mention in document.mentions} <= written
 
 
