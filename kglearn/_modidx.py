@@ -279,6 +279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'kglearn.gnn.link_nll': ('gnn.html#link_nll', 'kglearn/gnn.py'),
                              'kglearn.gnn.realistic_ranks': ('gnn.html#realistic_ranks', 'kglearn/gnn.py'),
                              'kglearn.gnn.rewired': ('gnn.html#rewired', 'kglearn/gnn.py'),
+                             'kglearn.gnn.rows_and_places': ('gnn.html#rows_and_places', 'kglearn/gnn.py'),
                              'kglearn.gnn.snapshot': ('gnn.html#snapshot', 'kglearn/gnn.py'),
                              'kglearn.gnn.with_inverses': ('gnn.html#with_inverses', 'kglearn/gnn.py')},
             'kglearn.graph': { 'kglearn.graph.Contradiction': ('graph.html#contradiction', 'kglearn/graph.py'),

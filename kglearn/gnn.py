@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'SAGELayer', 'CompGCNLayer', 'GATv2Layer', 'GraphTensors', 'graph_tensors',
-           'Answers', 'realistic_ranks', 'LinkScores', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
-           'evaluate_links', 'link_nll', 'rewired']
+           'rows_and_places', 'Answers', 'realistic_ranks', 'LinkScores', 'LinkHistory', 'fit_links', 'GraphSnapshot',
+           'snapshot', 'evaluate_links', 'link_nll', 'rewired']
 
 # %% ../nbs/20_gnn.ipynb #17f22055
 import copy
@@ -271,7 +271,13 @@ def graph_tensors(kg: KnowledgeGraph, relations: Sequence[str], text_encoder: En
     return GraphTensors(tuple(nodes), features, torch.tensor(edges, dtype=torch.long).reshape(-1, 3).T.contiguous(),
                         sum(not text_encoder.readable(entity.name) for entity in entities), len(believed) - len(edges))
 
-# %% ../nbs/20_gnn.ipynb #35dc947c
+# %% ../nbs/20_gnn.ipynb #39fba4e1
+def rows_and_places(counts: Tensor) -> tuple[Tensor, Tensor]:
+    "For rows that have so many members each: the row of every member, and its place within that row, from 0."
+    rows = torch.arange(len(counts)).repeat_interleave(counts)
+    return rows, torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+
+# %% ../nbs/20_gnn.ipynb #6784ec3b
 class Answers:
     """All known answers to "which nodes does this node reach by this relation?", looked up for a whole batch at once.
 
@@ -289,9 +295,8 @@ class Answers:
         wanted = heads * self.relation_count + relations
         first = torch.searchsorted(self.questions, wanted)
         counts = torch.searchsorted(self.questions, wanted, right=True) - first
-        rows = torch.arange(len(wanted)).repeat_interleave(counts)
-        within = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
-        return rows, self.tails[first[rows] + within]
+        rows, places = rows_and_places(counts)
+        return rows, self.tails[first[rows] + places]
 
 # %% ../nbs/20_gnn.ipynb #0be6b78a
 def realistic_ranks(scores: Tensor, targets: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -9,7 +9,7 @@ __all__ = ['PARTS', 'DECODERS', 'INFERRED', 'Triples', 'as_triples', 'load_tripl
            'LinkSearch', 'search_links', 'link_odds', 'LinkCalibration', 'calibrate_links', 'guess_links', 'kg_triples',
            'Inferred', 'infer_links']
 
-# %% ../nbs/21_links.ipynb #b53e06e9
+# %% ../nbs/21_links.ipynb #4c366080
 import copy
 import hashlib
 import json
@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, softplus
 from tqdm.auto import tqdm
 
 from .data import BadInput, Table, _lines
-from .gnn import Answers, LinkScores, realistic_ranks, with_inverses
+from .gnn import Answers, LinkScores, realistic_ranks, rows_and_places, with_inverses
 from .graph import Evidence, KnowledgeGraph
 from .plots import plot_lines
 from .text import load_halves, save_halves
@@ -512,7 +512,7 @@ class LinkCurves:
         "MRR on both parts by epoch."
         return plot_lines({"train": list(self.train), "valid": list(self.valid)}, list(map(str, self.epochs)), title, "filtered MRR")
 
-# %% ../nbs/21_links.ipynb #82733253
+# %% ../nbs/21_links.ipynb #6fd33457
 class _Questions:
     "The different questions of train, and the answers of each."
     def __init__(self, train: Tensor, relation_count: int):
@@ -527,8 +527,8 @@ class _Questions:
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         "Heads, relations `[batch]`; for each answer the row of its question, its node, and its fact in train `[answers]`."
         counts = self.counts[chosen]
-        rows = torch.arange(len(chosen)).repeat_interleave(counts)
-        places = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows] + self.starts[chosen][rows]
+        rows, places = rows_and_places(counts)
+        places = places + self.starts[chosen][rows]
         return self.heads[chosen], self.relations[chosen], rows, self.answers[places], self.facts[places]
 
 # %% ../nbs/21_links.ipynb #0c50a267

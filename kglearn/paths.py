@@ -6,7 +6,7 @@
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
            'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
 
-# %% ../nbs/22_paths.ipynb #1741e16c
+# %% ../nbs/22_paths.ipynb #cfb64416
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, relu
 from tqdm.auto import tqdm
 
 from .data import BadInput, Table
-from .gnn import Answers, LinkHistory, with_inverses
+from .gnn import Answers, LinkHistory, rows_and_places, with_inverses
 from .links import LinkScorer, Triples
 from .text import load_halves, save_halves
 
@@ -463,7 +463,7 @@ class Rules:
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
-# %% ../nbs/22_paths.ipynb #738d6fcf
+# %% ../nbs/22_paths.ipynb #97de374d
 class _Steps:
     "Edges both ways without duplicates and self edges, to be followed from many nodes at once."
     def __init__(self, triples: Triples):
@@ -474,9 +474,8 @@ class _Steps:
     def __call__(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "All edges out of the nodes: which of `nodes` each leaves, its relation, its tail."
         counts = self.first[nodes + 1] - self.first[nodes]
-        rows = torch.arange(len(nodes)).repeat_interleave(counts)
-        within = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
-        _, relations, tails = self.edges[:, self.first[nodes][rows] + within]
+        rows, places = rows_and_places(counts)
+        _, relations, tails = self.edges[:, self.first[nodes][rows] + places]
         return rows, relations, tails
 
 # %% ../nbs/22_paths.ipynb #dd6149d7

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Sample', 'NeighborSampler', 'random_sampler', 'fit_sampled']
 
-# %% ../nbs/24_sampling.ipynb #36705b73
+# %% ../nbs/24_sampling.ipynb #67671d21
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from .data import BadInput
-from .gnn import GraphEncoder, with_inverses
+from .gnn import GraphEncoder, rows_and_places, with_inverses
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,7 +54,7 @@ class NeighborSampler:
         self.sources, self.relations = source[order], relation[order]
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(target, minlength=nodes).cumsum(0)])
 
-# %% ../nbs/24_sampling.ipynb #7c0e8721
+# %% ../nbs/24_sampling.ipynb #b248b202
 @patch
 def reaching(self: NeighborSampler, nodes: Tensor, most: int, lots: Tensor) -> Tensor:
     """At most so many of the messages that reach each of these nodes, `[3, messages]`, systematically sampled.
@@ -64,8 +64,7 @@ def reaching(self: NeighborSampler, nodes: Tensor, most: int, lots: Tensor) -> T
     """
     degrees = self.starts[nodes + 1] - self.starts[nodes]
     taken = degrees.clamp(max=most)
-    rows = torch.arange(len(nodes)).repeat_interleave(taken)
-    number = torch.arange(len(rows)) - (taken.cumsum(0) - taken)[rows]
+    rows, number = rows_and_places(taken)
     places = ((lots[nodes][rows] + number) * (degrees / taken.clamp(min=1)).double()[rows]).long()
     chosen = self.starts[nodes][rows] + torch.minimum(places, degrees[rows] - 1)
     return torch.stack([self.sources[chosen], self.relations[chosen], nodes[rows]])
