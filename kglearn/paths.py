@@ -6,7 +6,7 @@
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
            'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
 
-# %% ../nbs/22_paths.ipynb #cfb64416
+# %% ../nbs/22_paths.ipynb #5e4c1846
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy, relu
 from tqdm.auto import tqdm
 
 from .data import BadInput, Table
-from .gnn import Answers, LinkHistory, rows_and_places, with_inverses
-from .links import LinkScorer, Triples
+from .gnn import Answers, LinkHistory, LinkScorer, rows_and_places, with_inverses
+from .links import Triples
 from .text import load_halves, save_halves
 
 # %% ../nbs/22_paths.ipynb #085da53b

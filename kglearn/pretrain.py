@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['OBJECTIVES', 'linear_probe', 'LinkObjective', 'GraphMAEObjective', 'DGIObjective', 'VGAEObjective', 'pretrain']
 
-# %% ../nbs/23_pretrain.ipynb #093f96dd
+# %% ../nbs/23_pretrain.ipynb #191c82a5
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 from tqdm.auto import tqdm
 
 from .data import BadInput
-from .gnn import GraphEncoder, with_inverses
+from .gnn import GraphEncoder, from_slot, with_inverses
 
 # %% ../nbs/23_pretrain.ipynb #6a9e9922
 def linear_probe(vectors: Tensor, labels: Tensor, train: Tensor, test: Tensor, strength: float = 10.0) -> float:
@@ -122,7 +122,7 @@ class VGAEObjective(nn.Module):
         codes, pairs = self.coder.reparametrize(mean, log_spread), torch.randint(len(features), (2, edges.shape[1]))
         return self.coder.recon_loss(codes, edges[[0, 2]], pairs) + self.coder.kl_loss(mean, log_spread) / len(features)
 
-# %% ../nbs/23_pretrain.ipynb #002921f5
+# %% ../nbs/23_pretrain.ipynb #63bf7b7b
 OBJECTIVES: dict[str, type[nn.Module]] = {"links": LinkObjective, "graphmae": GraphMAEObjective, "dgi": DGIObjective, "vgae": VGAEObjective}
 
 def pretrain(encoder: GraphEncoder, objective: str | type[nn.Module] | nn.Module, features: Tensor, edges: Tensor, epochs: int = 100,
@@ -138,14 +138,13 @@ def pretrain(encoder: GraphEncoder, objective: str | type[nn.Module] | nn.Module
     Raises:
         BadInput: there is no such objective, the graph has no edges, or the loss is no longer a number.
     """
-    if isinstance(objective, str) and objective not in OBJECTIVES:
-        raise BadInput(f"no objective {objective!r}: choose one of {', '.join(OBJECTIVES)}, or give a class or an instance")
+    chosen = from_slot(objective, OBJECTIVES, "objective")
     if not edges.shape[1]:
         raise BadInput("a graph without edges sets no task: add facts first")
     losses = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        task = objective if isinstance(objective, nn.Module) else OBJECTIVES.get(objective, objective)(encoder)
+        task = chosen if isinstance(chosen, nn.Module) else chosen(encoder)
         optimizer = torch.optim.AdamW([*encoder.parameters(), *task.parameters()], learning_rate)
         encoder.train()
         for _ in tqdm(range(epochs), desc=progress, leave=False, disable=not progress):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kglearn import gnn
 from kglearn.data import BadInput, Document
-from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_links, fit_links, graph_tensors, link_nll,
+from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_snapshot, fit_links, graph_tensors, link_nll,
                          realistic_ranks, rewired, snapshot, with_inverses)
 from kglearn.graph import Evidence, KnowledgeGraph
 
@@ -297,7 +297,7 @@ def test_one_entity_has_a_vector_but_no_ranks():
     frozen = snapshot(graph_of([], entities=["a:1"]), make_encoder(), TEXT)
     assert frozen.table[1].any()
     with pytest.raises(BadInput, match="one entity only"):
-        evaluate_links(frozen, make_encoder(), [("a:1", "treats", "a:1")])
+        evaluate_snapshot(frozen, make_encoder(), [("a:1", "treats", "a:1")])
 
 
 # The graph as tensors
@@ -343,7 +343,7 @@ def test_an_empty_graph_is_no_error(tmp_path):
     assert GraphSnapshot.load(tmp_path) == frozen
     value, left_out = link_nll(frozen, encoder, [("a", "b", "c")])
     assert math.isnan(value) and left_out == 1
-    assert evaluate_links(frozen, encoder, [("a", "b", "c")]) == LinkScores(0.0, 0.0, 0.0, 0.0, 0, 1)
+    assert evaluate_snapshot(frozen, encoder, [("a", "b", "c")]) == LinkScores(0.0, 0.0, 0.0, 0.0, 0, 1)
 
 
 def test_one_fact_is_enough_to_train_on():
@@ -408,14 +408,14 @@ def test_both_sides_filtered_with_ties_by_hand():
     # a0-a2, head: a2 by a0 6, by a1 4, by itself 4, by a3 2, by a4 -2       -> rank 1
     # a3-a4, tail: 3, 2, 2, 1, target -1                                     -> rank 5
     # a3-a4, head: a4 by a0 -3, by a1 -2, by a2 -2, target -1, by itself 1   -> rank 2
-    scores = evaluate_links(frozen, encoder, [("a:0", "r", "a:2"), ("a:3", "r", "a:4")])
+    scores = evaluate_snapshot(frozen, encoder, [("a:0", "r", "a:2"), ("a:3", "r", "a:4")])
     assert scores.mrr == pytest.approx((1 / 2 + 1 + 1 / 5 + 1 / 2) / 4)
     assert (scores.hits1, scores.hits3, scores.hits10, scores.count, scores.left_out) == (0.25, 0.75, 1.0, 4, 0)
     # a1-a3, head: a3 by a0 3, target 2, by a2 2 (level), itself 1, by a4 -1 -> rank 2.5; tail: 6, 4, 4, target 2, -2 -> rank 4
-    tied = evaluate_links(frozen, encoder, [("a:1", "r", "a:3"), ("a:9", "r", "a:1"), ("a:1", "q", "a:3")])
+    tied = evaluate_snapshot(frozen, encoder, [("a:1", "r", "a:3"), ("a:9", "r", "a:1"), ("a:1", "q", "a:3")])
     assert tied.mrr == pytest.approx((1 / 2.5 + 1 / 4) / 2) and tied.left_out == 2
     # known also by `known`: a0-a3 takes a0 out of the race for the head
-    known = evaluate_links(frozen, encoder, [("a:1", "r", "a:3")], known=[("a:0", "r", "a:3")])
+    known = evaluate_snapshot(frozen, encoder, [("a:1", "r", "a:3")], known=[("a:0", "r", "a:3")])
     assert known.mrr == pytest.approx((1 / 1.5 + 1 / 4) / 2)
 
 
@@ -433,8 +433,8 @@ def test_surprise_by_hand():
 def test_facts_of_the_graph_and_strange_encoders_are_refused():
     frozen, encoder = by_hand()
     with pytest.raises(BadInput, match="edges of the snapshot"):
-        evaluate_links(frozen, encoder, [("a:0", "r", "a:1")])
-    for call in (link_nll, evaluate_links):
+        evaluate_snapshot(frozen, encoder, [("a:0", "r", "a:1")])
+    for call in (link_nll, evaluate_snapshot):
         with pytest.raises(BadInput, match="graph encoder"):
             call(frozen, GraphEncoder(["r"], width=TEXT.width, dim=1, seed=1), [("a:0", "r", "a:2")])
 
@@ -522,7 +522,7 @@ def test_links_that_follow_a_rule_are_learnt():
     encoder = make_encoder()
     fit_links(kg, encoder, WordEncoder(), epochs=40, valid_share=0, learning_rate=0.01)
     frozen = snapshot(kg, encoder, WordEncoder())
-    scores = evaluate_links(frozen, encoder, held_out)
+    scores = evaluate_snapshot(frozen, encoder, held_out)
     assert scores.hits10 > 0.8, "chance is one in six"
     assert link_nll(frozen, encoder, held_out)[0] < math.log(60) - 0.5
 

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 import kglearn.links as links
 from kglearn.belief import reliability
 from kglearn.data import BadInput
-from kglearn.gnn import GraphEncoder, LinkScores, with_inverses
+from kglearn.gnn import GraphEncoder, LinkScores, evaluate_links, link_ranks, with_inverses
 from kglearn.graph import Evidence, KnowledgeGraph, Schema
 from kglearn.links import (DECODERS, Decoder, FrequencyScorer, LinkCalibration, LinkModel, LinkRecipe, NodeTable, as_triples, calibrate_links,
-                           evaluate_links, graph_hash, guess_links, infer_links, kg_triples, link_odds, link_ranks, load_triples, make_decoder,
+                           graph_hash, guess_links, infer_links, kg_triples, link_odds, load_triples, make_decoder,
                            ranks_by_degree, ranks_by_relation)
 
 RECIPES = {"complex": {}, "distmult": {}, "transe": {"optimizer": "adam", "learning_rate": 0.01, "n3": 0.0, "relation_weight": 0.0},

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kglearn.data import BadInput
-from kglearn.gnn import rewired, with_inverses
-from kglearn.links import Triples, as_triples, evaluate_links
+from kglearn.gnn import evaluate_links, rewired, with_inverses
+from kglearn.links import Triples, as_triples
 from kglearn.paths import (ALL_PATHS, LIKELIEST, SHORTEST, PathEncoder, PathScorer, Rules, RuleScorer, _rounds, bellman_ford, fit_paths, hits_among,
                            hops, mine_rules, reasons_table)
 

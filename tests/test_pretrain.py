@@ -171,7 +171,7 @@ def test_vectors_that_know_the_kind_are_found_out():
 
 def test_odd_input_is_refused():
     features, edges, kinds = two_camps()
-    with pytest.raises(BadInput, match="no objective 'bert': choose one of links, graphmae, dgi, vgae"):
+    with pytest.raises(BadInput, match="no objective 'bert': choose links, graphmae, dgi, vgae"):
         pretrain(make_encoder(), "bert", features, edges)
     with pytest.raises(BadInput, match="without edges"):
         pretrain(make_encoder(), "dgi", features, edges[:, :0])
