@@ -297,7 +297,7 @@ def rollback(self: LearningSystem, name: str = "") -> str:
     self.go_live(self.version(name or before[-1]).name)
     return self.live.name
 
-# %% ../nbs/60_system.ipynb #d2e3d953
+# %% ../nbs/60_system.ipynb #91458193
 @patch(as_prop=True)
 def relater(self: LearningSystem):
     "What finds facts: cues, what was trained beside the live skill, or both, as `learn` was told."
@@ -307,10 +307,13 @@ def relater(self: LearningSystem):
     return relater_for(self.kg.schema, live.relater if live else None)
 
 @patch
-def read(self: LearningSystem, documents: Iterable[Document], progress: str = "") -> ReadReport:
+def read(self: LearningSystem, documents: Iterable[Document], progress: str = "", engine: str = "here") -> ReadReport:
     """Read documents into K: with the live skill if there is one, else with the dictionary, else in open mode.
 
     Their labels, if they have some, are not looked at: those enter by `learn`.
+
+    Args:
+        engine: who reads the texts: `"here"`, this process; `"ray"`, the cluster that answers (see `kglearn.cluster`).
     """
     documents, dictionary = [document.unlabelled() for document in documents], self.kg.dictionary()
     has_skill = (self.folder / "live.json").exists()
@@ -319,7 +322,7 @@ def read(self: LearningSystem, documents: Iterable[Document], progress: str = ""
         reader = Reader(self.kg, tagger, dictionary, self.relater, encoder=self.encoder)
     else:
         reader = open_reader(self.kg, documents, encoder=self.encoder)
-    report = reader.read(documents, progress)
+    report = reader.read(documents, progress, engine)
     self.event("read", **asdict(report))
     return report
 

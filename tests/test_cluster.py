@@ -16,6 +16,7 @@ from kglearn.cluster import map_on_ray, map_with, shards_of, source_hash
 from kglearn.data import BadInput, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph
 from kglearn.reader import Counts, DictionaryTagger, LinearTagger, Reader, counted
+from kglearn.system import LearningSystem
 from kglearn.text import Encoder, tiny_encoder, words
 
 PASSAGES = [document.unlabelled() for part in ("train", "golden") for document in load_clinic(part)]
@@ -102,6 +103,13 @@ def test_a_learnt_tagger_reads_the_same_there_as_here(cluster, tiny):
     assert there.kg.fingerprint() == here.kg.fingerprint()
     again = there.read(PASSAGES[::-1], engine="ray")
     assert (again.unchanged, again.mentions, there.kg.revision) == (len(PASSAGES), 0, 1)
+
+
+def test_a_system_reads_the_same_there_as_here(cluster, tmp_path):
+    here, there = (LearningSystem.create(tmp_path / name, CLINIC_SCHEMA.types, CLINIC_SCHEMA, clinic_lexicon()) for name in ("here", "there"))
+    report = there.read(PASSAGES, engine="ray")
+    assert report.facts > 100 and report.rows() == here.read(PASSAGES).rows()
+    assert there.kg.fingerprint() == here.kg.fingerprint()
 
 
 @dataclass(repr=False)
