@@ -274,6 +274,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'kglearn.gnn._mean_at': ('gnn.html#_mean_at', 'kglearn/gnn.py'),
                              'kglearn.gnn._name_vectors': ('gnn.html#_name_vectors', 'kglearn/gnn.py'),
                              'kglearn.gnn._rgcn_layer': ('gnn.html#_rgcn_layer', 'kglearn/gnn.py'),
+                             'kglearn.gnn._signs': ('gnn.html#_signs', 'kglearn/gnn.py'),
                              'kglearn.gnn._stale': ('gnn.html#_stale', 'kglearn/gnn.py'),
                              'kglearn.gnn._vectors': ('gnn.html#_vectors', 'kglearn/gnn.py'),
                              'kglearn.gnn._within': ('gnn.html#_within', 'kglearn/gnn.py'),

@@ -124,7 +124,7 @@ def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt
                     encoder=encoder, relater=relater, full=full, seed=seed, skipped=len(bad or ()))
     _run_trial(workspace, plan, report or workspace / "report.html", json_file)
 
-# %% ../nbs/74_cli.ipynb #0b531908
+# %% ../nbs/74_cli.ipynb #ba4d2ebd
 @app.command()
 def answer(workspace: Workspace, facts: Annotated[bool, typer.Option("--facts", help="Ask whether facts of the graph are so, drawn by chance: 'recalibrate' learns from it.")] = False,
            most: Annotated[int, typer.Option(min=1, help="Stop after so many questions.")] = 50, json_file: Json = None) -> None:
@@ -139,6 +139,7 @@ def answer(workspace: Workspace, facts: Annotated[bool, typer.Option("--facts", 
     kept = {"answered": said, "answers": len(system.log), "waiting": len(system.log.pending())}
     _give(kept, f"{len(system.log)} answers kept. They teach at the next 'kglearn run'.", json_file)
 
+# %% ../nbs/74_cli.ipynb #f451954c
 def _ask(questions: Iterable[tuple[str, Callable[[int], object]]], stream) -> int:
     "Put questions, each with what keeps the answer (1 or 0), until one is answered with q. How many were answered."
     said = 0

@@ -435,7 +435,7 @@ def _files(paths: Iterable[Path], endings: Iterable[str]) -> Iterator[tuple[Path
             name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
             yield file, name[:-3] if name.lower().endswith(".gz") else name
 
-# %% ../nbs/01_data.ipynb #c853088d
+# %% ../nbs/01_data.ipynb #37325af9
 def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None = None) -> list[Document]:
     """Read documents from files and folders: `.txt`, `.md`, `.jsonl`, `.pubtator`, each also as `.gz`.
 
@@ -449,6 +449,7 @@ def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput]
     """
     return _gather(paths, bad, _READERS)
 
+# %% ../nbs/01_data.ipynb #b0becec7
 def _gather(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None, readers: Mapping[str, Callable],
             world_wide: Iterable[str] = ()) -> list[Document]:
     """What all readable files hold.

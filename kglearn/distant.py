@@ -298,7 +298,7 @@ def _set_bars(self: DistantTagger, documents: Sequence[Document], listed: Sequen
     bars = [np.quantile(scores, [self.doubt, self.trust]) if scores else (-np.inf, np.inf) for scores in of_type]
     self.bars = torch.tensor(np.array(bars), dtype=torch.float32).T
 
-# %% ../nbs/32_distant.ipynb #29f569bb
+# %% ../nbs/32_distant.ipynb #9726a083
 @patch
 def tag(self: DistantTagger, documents: Iterable[Document]) -> list[list[Mention]]:
     """Mentions of each document, in order, none overlapping another; those of listed names with their entry's id.
@@ -332,6 +332,7 @@ def _tag(self: DistantTagger, document: Document, listed: Sequence[Mention]) -> 
             found.append(known.get((start, end)) or Mention(start, end, self.types[type[row]]))
     return sorted([*found, *_short_forms(document.text, found, taken)], key=lambda mention: mention.start)
 
+# %% ../nbs/32_distant.ipynb #e5213f35
 def _short_forms(text: str, found: Sequence[Mention], taken: np.ndarray) -> list[Mention]:
     "Mentions of the abbreviations that a text explains by names that were found in it."
     by_name = {normalise(text[mention.start:mention.end]): mention for mention in found}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch_geometric.explain import Explanation as PygExplanation
 
-# %% ../nbs/50_explain.ipynb #68f07eb3
+# %% ../nbs/50_explain.ipynb #f0d71cb7
 Score = Callable[[Tensor], Tensor]
 MOST_EXACT = 12
 
@@ -59,6 +59,7 @@ def exact_shapley(score: Score, players: int, progress: str = "") -> Tensor:
                        f"use permutation_shapley, or give {MOST_EXACT} players at most")
     return _shares_of_groups(_score_all(score, all_masks(players), progress), players)
 
+# %% ../nbs/50_explain.ipynb #6e747c78
 def _score_all(score: Score, masks: Tensor, progress: str) -> Tensor:
     "Scores of masks in double precision, 256 at a time."
     parts = tqdm(masks.split(256), desc=progress, leave=False, disable=not progress)
@@ -633,7 +634,7 @@ class Faithfulness:
         ticks = [str(count) for count in range(len(curves[best]))]
         return plot_lines(curves, ticks, title, "log-odds left (1: all, 0: none)")
 
-# %% ../nbs/50_explain.ipynb #8a2fa440
+# %% ../nbs/50_explain.ipynb #97a31af8
 def faithfulness(game: Game, values: Mapping[str, Tensor] | Tensor, random_orders: int = 10, steps: int = 32,
                  seed: int = 0) -> Faithfulness:
     """Measure rankings of a game's words against integrated gradients and random orders; all of K stays shown.
@@ -659,6 +660,7 @@ def faithfulness(game: Game, values: Mapping[str, Tensor] | Tensor, random_order
     kept, removed = ({name: tuple(curve[side].tolist()) for name, curve in zip(names, shown)} for side in (0, 1))
     return Faithfulness(kept, removed, tuple((random[:, 0, 1:-1] - random[:, 1, 1:-1]).mean(-1).tolist()))
 
+# %% ../nbs/50_explain.ipynb #8b5002d1
 def _curves(game: Game, orders: Sequence[Tensor]) -> Tensor:
     "For each order of the words the normalised log-odds with the first k shown, and hidden: `[orders, 2, 1 + words]`."
     if game.words < 3:

@@ -313,7 +313,7 @@ class Answers:
         rows, places = rows_and_places(counts)
         return rows, self.tails[first[rows] + places]
 
-# %% ../nbs/20_gnn.ipynb #0be6b78a
+# %% ../nbs/20_gnn.ipynb #e3e92ba1
 def realistic_ranks(scores: Tensor, targets: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Rank of each target among the nodes, counted from 1: 1 + nodes above it + half of those level with it.
 
@@ -323,17 +323,23 @@ def realistic_ranks(scores: Tensor, targets: Tensor, known: tuple[Tensor, Tensor
     Args:
         scores: `[batch, nodes]`.
         targets: `[batch]`.
-        known: pairs `(question, node)` as `Answers` gives them; the targets may be among them.
+        known: pairs `(question, node)` as `Answers` gives them; the targets may be among them, and a pair may stand twice.
     Returns:
         `[batch]`, multiples of one half.
     """
-    rows = torch.arange(len(targets))
-    target_scores = scores[rows, targets].unsqueeze(1)
-    race = scores.clone()
+    own = scores[torch.arange(len(targets)), targets]
+    ahead = _signs(scores, own[:, None]).sum(1, dtype=torch.float32)
+    race = torch.full_like(ahead, scores.shape[1] - 1)
     if known is not None:
-        race[known] = -math.inf
-    race[rows, targets] = -math.inf
-    return 1 + (race > target_scores).sum(1) + (race == target_scores).sum(1) / 2
+        pairs = (known[0] * scores.shape[1] + known[1]).unique()
+        rows, nodes = pairs // scores.shape[1], pairs % scores.shape[1]
+        ahead = ahead.index_add(0, rows, -_signs(scores[rows, nodes], own[rows]).float())
+        race = race.index_add(0, rows, -(nodes != targets[rows]).float())
+    return 1 + (race + ahead) / 2
+
+def _signs(scores: Tensor, own: Tensor) -> Tensor:
+    "1 where a score is above the target's own, -1 below, 0 level: so are two infinities, whose difference is no number."
+    return (scores - own).nan_to_num_(0.0).sign_()
 
 # %% ../nbs/20_gnn.ipynb #d2378201
 @dataclass(frozen=True)
@@ -359,7 +365,7 @@ class LinkScores:
         hits = [(ranks <= top).double().mean().item() for top in (1, 3, 10)]
         return cls((1 / ranks.double()).mean().item(), *hits, len(ranks), left_out)
 
-# %% ../nbs/20_gnn.ipynb #b237ea95
+# %% ../nbs/20_gnn.ipynb #fa99e2a3
 class LinkScorer(Protocol):
     "Anything that scores every node as the answer to \"which node does this head reach by this relation?\"."
     def scores(self, heads: Tensor, relations: Tensor) -> Tensor:
@@ -386,13 +392,18 @@ def link_ranks(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count:
         BadInput: a score is not a number.
     """
     answers = Answers(with_inverses(torch.cat([known, facts], 1), relation_count), 2 * relation_count)
-    ranks = [torch.zeros(0)]
-    for heads, relations, targets in with_inverses(facts, relation_count).split(batch_size, dim=1):
-        scores = scorer.scores(heads, relations)
-        if scores.isnan().any():
+    asked, width = with_inverses(facts, relation_count), max(2 * relation_count, 1)
+    # Facts of one question stand side by side, so that it is scored once for all of them.
+    questions, order = (asked[0] * width + asked[1]).sort(stable=True)
+    ranks = torch.zeros(len(order))
+    for question, places in zip(questions.split(batch_size), order.split(batch_size)):
+        different, rows = question.unique_consecutive(return_inverse=True)
+        scores = scorer.scores(different // width, different % width)
+        if scores.numel() and scores.amax().isnan():  # the largest is NaN if any is
             raise BadInput("a link score is not a number (NaN): look for NaN in the features, or train with a smaller learning rate")
-        ranks.append(realistic_ranks(scores, targets, answers(heads, relations)))
-    return torch.cat(ranks).reshape(2, -1)
+        heads, relations, targets = asked[:, places]
+        ranks[places] = realistic_ranks(scores.index_select(0, rows), targets, answers(heads, relations))
+    return ranks.reshape(2, -1)
 
 def evaluate_links(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count: int, batch_size: int = 1024) -> LinkScores:
     "Summary of `link_ranks`, both sides together."

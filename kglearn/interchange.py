@@ -393,7 +393,7 @@ def _parse_rdf(path: Path) -> "RDFGraph":
         reason = " ".join(str(getattr(error, "_why", "") or getattr(error, "msg", "") or error).split())[:120]
         raise BadInput(f"{path}{where}: not {format} ({reason}): mend it") from error
 
-# %% ../nbs/12_interchange.ipynb #58d306ce
+# %% ../nbs/12_interchange.ipynb #0d9fd656
 def from_rdf(source: "Path | str | RDFGraph", kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that RDF made by `to_rdf` describes, with the same `fingerprint`.
 
@@ -414,6 +414,7 @@ def from_rdf(source: "Path | str | RDFGraph", kg: KnowledgeGraph | None = None) 
                        "with read_ontology")
     return _load(records, kg)
 
+# %% ../nbs/12_interchange.ipynb #4be106a1
 def _subjects(graph: "RDFGraph", kind: str) -> set:
     from rdflib import RDF, URIRef
     return set(graph.subjects(RDF.type, URIRef(kind)))

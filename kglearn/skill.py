@@ -622,7 +622,7 @@ def read_mentions(skill: SkillModel, rows: Sequence[Window], offset: float | Non
     offset = skill.config.offset if offset is None else offset
     return by_document(rows, logits_of(skill, rows), skill.config.types, offset)
 
-# %% ../nbs/31_skill.ipynb #35d535e0
+# %% ../nbs/31_skill.ipynb #bd3bc706
 def save_skill(skill: SkillModel, snapshot: GraphSnapshot, folder: Path | str) -> None:
     "Write a skill's weights and the snapshot that it reads with into one folder: safetensors and JSON."
     skill.save_pretrained(folder)
@@ -638,6 +638,7 @@ def _load_weights(folder: Path) -> SkillModel:
         raise BadInput(f"{folder}: the skill's weights are not those of this model ({lost[0]} and {len(lost) - 1} more): restore the folder")
     return skill
 
+# %% ../nbs/31_skill.ipynb #4ea8e293
 def load_skill(folder: Path | str, encoder: Encoder | None = None) -> tuple[SkillModel, SkillProcessor]:
     """A skill and the processor that goes with it.
 

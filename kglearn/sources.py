@@ -612,7 +612,7 @@ def _fragment(path: Path, text: str, about: Mapping | None) -> list[str]:
     page = _page(path, text)
     return _paragraphs(_marked_html(page.body, _furniture(page)))
 
-# %% ../nbs/04_sources.ipynb #43a5c5ef
+# %% ../nbs/04_sources.ipynb #8585beab
 _BIB_KINDS = {"paper": "article inproceedings conference proceedings unpublished phdthesis mastersthesis thesis",
               "book": "book inbook incollection booklet", "report": "report techreport", "patent": "patent",
               "web page": "online electronic www"}
@@ -636,6 +636,7 @@ def _read_bib(path: Path, name: str) -> Iterator[Document | BadInput]:
     if not blocks:
         raise BadInput(f"{path}: no BibTeX entry in it: give a bibliography")
 
+# %% ../nbs/04_sources.ipynb #f4b9962a
 def _bib_entry(name: str, entry: "Entry", letters: Callable[[str], str]) -> Document:
     fields = {field.key.lower(): str(field.value) for field in entry.fields}
     title, abstract = (_from_latex(fields.get(key, ""), letters) for key in ("title", "abstract"))

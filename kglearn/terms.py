@@ -387,7 +387,7 @@ def _pattern(pattern: str) -> re.Pattern:
              " CLOSED": r"(?=[,.;)]|$)", " UNLISTED": r"(?!,? (?:an?|the|another|any) )(?!,? (?:and|or)\b)"}
     return re.compile(r"(?<![\w-])" + re.sub("|".join(sorted(parts, key=len, reverse=True)), lambda found: parts[found[0]], pattern), re.I)
 
-# %% ../nbs/16_terms.ipynb #0b06948b
+# %% ../nbs/16_terms.ipynb #fe8626ff
 _NO_PLACE = {"own": re.compile(rf"(?:{_SIGN} (?:of|in|from|for|to|with|during)|\bdue to)\s*$", re.I), "free": re.compile(r"(?:\b(?:of|in|for|with|by|on|from|at|to|as|than|into|between|without|not|no|nor|neither|if|whether|does|do|did|is|are|was)"
                        rf"|{_SIGN}|['’]s?)\s*$", re.I)}
 MANY_TERMS = 60  # in one sentence: a table or a trap
@@ -400,6 +400,7 @@ def _with_signs(text: str, start: int, end: int, inside: Sequence[Mention]) -> s
         start = mention.end
     return re.sub(r"\s+", " ", "".join(pieces) + re.sub(_SIGN, " ", text[start:end])).strip()
 
+# %% ../nbs/16_terms.ipynb #78ab9b7c
 def open_facts(text: str, start: int, end: int, inside: Sequence[Mention], patterns: Sequence[tuple[str, str, float]] = OPEN_PATTERNS
                ) -> list[tuple[str, str, str, float]]:
     """What one sentence states in words of `patterns`: head, relation, tail, confidence; one relation for a pair, the first that fits.

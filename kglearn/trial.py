@@ -137,7 +137,7 @@ def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) 
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
                 part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #103ae3a2
+# %% ../nbs/61_trial.ipynb #fa3ce549
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -171,6 +171,7 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
                 schema=schema or Schema(), dictionary=tuple(learn_types(dictionary, first)), simulate=simulate,
                 notes=tuple(_cannot(gold, dictionary, schema, third, skipped, _marked(first, options))), **options)
 
+# %% ../nbs/61_trial.ipynb #ff3b0163
 def _marked(labelled: Sequence[Document], options: Mapping) -> bool:
     "Whether relations can be learnt from these documents, and may be."
     if options.get("relater", "both") not in RELATERS:
