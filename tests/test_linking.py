@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA
-from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, names_of
+from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, names_of
 from kglearn.text import Encoder, normalise, tiny_encoder, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -227,3 +227,32 @@ def test_chinese_names_are_compared_by_runs_of_characters():
     (turned, score), _ = index.nearest([normalise("糖尿病2型")], 2)[0]
     assert turned == normalise("2型糖尿病") and score < 0.999, "the order of the characters counts"
     assert index.nearest([normalise("高血压")], 1)[0][0][1] == pytest.approx(1)
+
+
+def test_other_words_can_only_add_and_cost_a_tenth():
+    def backwards(name):
+        return [" ".join(reversed(name.split()))] if " " in name else []
+    encoder, names = Encoder(*tiny_encoder()), ["fever", "cough dry", "糖尿病"]
+    for reader in (None, encoder):
+        plain, both = NameIndex(names, reader), NameIndex(names, reader, wordings=backwards)
+        queries = ["dry cough", "fevers", "dry fever cough", "糖 尿"]
+        for own, reworded, with_words in zip(plain.likenesses(queries), plain.likenesses([(*backwards(query), query)[0] for query in queries]), both.likenesses(queries)):
+            assert np.allclose(with_words, np.where(np.array([[" " in query] for query in queries]), np.maximum(own, reworded - 0.1), own), atol=1e-6)
+        assert both.nearest(["dry cough"], 1)[0][0] == ("cough dry", pytest.approx(max(0.9, plain.scores(["dry cough"])[0, 1]), abs=1e-6))
+        assert both.plus(["rash"]).wordings is backwards and both.nearest([], 1) == []
+
+
+def test_a_linker_asks_about_other_words_when_it_is_told_to():
+    entries = [DictionaryEntry("d:1", "disease", ("Kidney Diseases",)), DictionaryEntry("d:2", "disease", ("nephrotic syndrome",))]
+    document = Document("", "nephropathy")
+    linker = Linker(entries, threshold=0.85, wordings=medical_wordings)
+    assert linker.link(document, [Mention(0, 11, "disease")])[0].entity == "d:1"
+    assert Linker(entries, threshold=0.85).link(document, [Mention(0, 11, "disease")])[0].entity == "disease:nephropathy", "not by itself"
+    assert linker.at(EXACT).link(document, [Mention(0, 11, "disease")])[0].entity == "disease:nephropathy", "an exact name it is not"
+
+
+@MANY
+@given(st.text(max_size=30).map(normalise))
+def test_wordings_are_others_and_each_once(name):
+    found = medical_wordings(name)
+    assert name not in found and len(set(found)) == len(found) <= 3

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 import kglearn.links as links
 from kglearn.belief import reliability
 from kglearn.data import BadInput
-from kglearn.gnn import GraphEncoder, LinkScores, evaluate_links, link_ranks, with_inverses
+from kglearn.gnn import LAYERS, GraphEncoder, LinkScores, evaluate_links, link_ranks, with_inverses
 from kglearn.graph import Evidence, KnowledgeGraph, Schema
 from kglearn.links import (DECODERS, Decoder, FrequencyScorer, LinkCalibration, LinkModel, LinkRecipe, NodeTable, as_triples, calibrate_links,
                            graph_hash, guess_links, infer_links, kg_triples, link_odds, load_triples, make_decoder,
@@ -237,6 +237,7 @@ def test_trained_twice_is_trained_alike_and_kept_in_a_file(name, tmp_path):
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are left alone"
     first.save(tmp_path)
     loaded = LinkModel.load(tmp_path, TRIPLES)
+    assert loaded.description() == first.description()
     for model in (second, loaded):
         assert torch.equal(model.scores(*TRIPLES.test[:2]), first.scores(*TRIPLES.test[:2]))
     (tmp_path / "links.safetensors").write_bytes(b"")
@@ -370,7 +371,11 @@ def test_no_facts_to_choose_by_is_no_error():
     (lambda: LinkModel(TRIPLES, encoder="gcn"), "no encoder 'gcn'"),
     (lambda: LinkModel(TRIPLES, features=torch.full((20, 2), math.nan)), "40 of them NaN"),
     (lambda: LinkModel(TRIPLES, features=torch.zeros(3, 2)), r"features \[3, 2\] for 20 nodes"),
+    (lambda: LinkModel(TRIPLES, features=torch.full((20, 2), math.inf), encoder="sage"), "40 of them NaN or infinite"),
+    (lambda: LinkModel(TRIPLES, features=torch.zeros(20)), r"features \[20\] for 20 nodes"),
     (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")])), "1 facts .* does not have"),
+    (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")]), encoder="sage"), "1 facts .* does not have"),
+    (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")]), features=torch.zeros(3, 2)), "1 facts .* does not have"),
     (lambda: LinkModel(TRIPLES).fit(LinkRecipe(optimizer="sgd")), "no optimizer 'sgd'"),
 ])
 def test_what_cannot_be_made_is_refused(make, message):
@@ -390,6 +395,59 @@ def test_a_network_in_place_of_the_table():
     unseen = as_triples([("a", "r", "b")], [("a", "r", "c")])
     network = GraphEncoder(unseen.relations, width=5, dim=4)
     assert LinkModel(unseen, "distmult", 4, network, torch.zeros(3, 5)).evaluate("valid").count == 2, "it has a vector for whoever comes"
+
+
+@pytest.mark.parametrize("decoder", ["complex", "transe"])
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_an_encoder_by_name_learns_and_is_kept(layer, decoder, tmp_path):
+    model, other = (LinkModel(TRIPLES, decoder, 4, layer).eval() for _ in range(2))
+    assert torch.equal(model.nodes(), other.nodes()), "begun twice begins alike"
+    assert model.nodes().shape == (20, 4 * model.decoder.node_numbers)
+    training = links._LinkTraining(model, LinkRecipe(batch_size=30))
+    _, loss = training.loss(torch.arange(30))
+    loss.backward()
+    for name, weights in (("features", model.features), ("relations", model.relation_vectors), *model.encoder.convs.named_parameters()):
+        assert weights.grad is not None and weights.grad.isfinite().all() and weights.grad.abs().sum() > 0, name
+    model.fit(LinkRecipe(epochs=1, every=1, batch_size=30), progress="")
+    model.save(tmp_path)
+    assert torch.equal(LinkModel.load(tmp_path, TRIPLES).nodes(), model.nodes())
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_an_edge_that_is_asked_for_carries_no_message(layer):
+    model = LinkModel(TRIPLES, "distmult", 4, layer).eval()
+    facts = torch.tensor([0, 3])
+    without = LinkModel(replace(TRIPLES, train=TRIPLES.train[:, [place for place in range(TRIPLES.train.shape[1]) if place not in facts]]), "distmult", 4, layer).eval()
+    assert torch.allclose(model.nodes(but=facts), without.nodes()) and not torch.allclose(model.nodes(but=facts), model.nodes())
+    asked = []
+    model.nodes = lambda but: asked.append(but) or LinkModel.nodes(model, but)
+    training = links._LinkTraining(model, LinkRecipe())
+    training.loss(torch.tensor([0]))
+    head, relation = training.questions.heads[0], training.questions.relations[0]
+    wanted = with_inverses(TRIPLES.train, 3)
+    assert sorted(asked[0].tolist()) == sorted((((wanted[0] == head) & (wanted[1] == relation)).nonzero()[:, 0] % TRIPLES.train.shape[1]).tolist())
+
+
+class Echo(torch.nn.Module):
+    "An encoder of somebody's own: it gives features as they are."
+    def __init__(self, relations=(), width=0, dim=0, seed=0):
+        super().__init__()
+
+    def forward(self, features, edges):
+        return features
+
+
+@pytest.mark.parametrize("slot", [Echo, Echo()])
+def test_an_encoder_of_ones_own(slot, tmp_path):
+    model = LinkModel(TRIPLES, "complex", 4, slot)
+    assert model.nodes() is model.features and model.features.shape == (20, 8)
+    model.fit(LinkRecipe(epochs=1), progress="")
+    model.save(tmp_path)
+    assert torch.equal(LinkModel.load(tmp_path, TRIPLES, encoder=slot).features, model.features)
+    with pytest.raises(BadInput, match="no encoder 'Echo'"):
+        LinkModel.load(tmp_path, TRIPLES)
+    with pytest.raises(BadInput, match="another model: encoder 'Echo', here it is 'none'"):
+        LinkModel.load(tmp_path, TRIPLES, encoder="none")
 
 
 # Confidence
