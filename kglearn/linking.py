@@ -159,7 +159,7 @@ def plus(self: NameIndex, names: Iterable[str]) -> NameIndex:
     twin._vectors = np.concatenate([self._vectors, _embed(self.encoder, new)]) if self.encoder else None
     return twin
 
-# %% ../nbs/13_linking.ipynb #37424fcd
+# %% ../nbs/13_linking.ipynb #6c038e07
 _GREEK = {
     "nephro": "kidney", "glomerulo": "kidney", "cardio": "heart", "hepato": "liver", "neuro": "nervous system", "encephalo": "brain", "cerebro": "brain",
     "myo": "muscle", "arthro": "joint", "osteo": "bone", "chondro": "cartilage", "dermato": "skin", "gastro": "stomach", "entero": "intestinal",
@@ -170,28 +170,37 @@ _PLAIN = {
     "visual": "vision", "auditory": "hearing", "cutaneous": "skin", "dermal": "skin", "muscular": "muscle", "articular": "joint", "osseous": "bone",
     "neural": "nervous system", "neurologic": "nervous system", "neurological": "nervous system", "psychiatric": "mental", "psychological": "mental",
     "cognitive": "cognition", "hematological": "hematologic", "arterial": "artery", "nasal": "nose", "diabetic": "diabetes mellitus",
+    "diabete": "diabetes mellitus", "myelosuppression": "bone marrow disease", "cytopenia": "hematologic disease", "coagulopathy": "blood coagulation disorder",
     "hypertensive": "hypertension", "hypotensive": "hypotension", "ischemic": "ischemia", "epileptic": "epilepsy", "psychotic": "psychosis",
     "depressive": "depression", "neoplastic": "neoplasm", "malignancy": "neoplasm", "allergic": "hypersensitivity", "thrombotic": "thrombosis",
     "embolic": "embolism", "hemorrhagic": "hemorrhage", "hemolytic": "hemolysis", "anemic": "anemia"}
 
-# %% ../nbs/13_linking.ipynb #d1325261
+# %% ../nbs/13_linking.ipynb #0822e8d7
 _VAGUE = frozenset("injury damage dysfunction impairment toxicity lesion abnormality complication problem deficit disturbance disorder disease syndrome defect".split())
-_BRITISH = {"haem": "hem", "aemia": "emia", "oedema": "edema", "oesoph": "esoph", "rrhoea": "rrhea", "tumour": "tumor", "paed": "ped", "caemi": "cemi"}
-_COMPOUND = re.compile(rf"({'|'.join(_GREEK)})(?:pathy|toxic|toxicity)")
+_POISONED = {"hepato": "drug induced liver injury", "oto": "hearing disorder"}  # where a dictionary has a name for the harm itself
+_COMPOUND = re.compile(rf"({'|'.join(_GREEK)})(pathy|toxic|toxicity)")
+
+def _american(word: str) -> str:
+    "A word of five letters or more with e for ae and oe, and or for our: haemorrhage, oedema, tumour."
+    return word.replace("ae", "e").replace("oe", "e").replace("our", "or") if len(word) > 4 else word
+
+def _plain(word: str) -> str:
+    if found := _COMPOUND.fullmatch(word):
+        part, ending = found.groups()
+        return _POISONED[part] if ending != "pathy" and part in _POISONED else f"{_GREEK[part]} disease"
+    return _PLAIN.get(word, word)
 
 def medical_wordings(name: str) -> list[str]:
     """Other wordings of a normalised name, as dictionaries of diseases have it: "nephropathy" and "renal damage" as "kidney disease".
 
-    American spelling, plain nouns for Greek parts and adjectives; then also "disease" or "disorder" for a last word as vague as these.
-    English only. Each is a guess: "hepatotoxicity" is no disease of the liver like any other.
+    American spelling; then plain nouns for Greek parts and adjectives; then also "disease" or "disorder" for a last word as vague as these.
+    English only. Each is a guess: "neurotoxicity" is no disease of the nervous system like any other.
     """
-    spelt = name
-    for british, american in _BRITISH.items():
-        spelt = spelt.replace(british, american)
-    words = [f"{_GREEK[found[1]]} disease" if (found := _COMPOUND.fullmatch(word)) else _PLAIN.get(word, word) for word in spelt.split()]
-    *before, last = " ".join(words).split() or [""]
+    spelt = " ".join(map(_american, name.split()))
+    plain = " ".join(map(_plain, spelt.split()))
+    *before, last = plain.split() or [""]
     vague = [" ".join([*before, general]) for general in ("disease", "disorder")] if before and last in _VAGUE else []
-    return [wording for wording in dict.fromkeys([" ".join(words), *vague]) if wording != name]
+    return [wording for wording in dict.fromkeys([spelt, plain, *vague]) if wording != name]
 
 # %% ../nbs/13_linking.ipynb #ed06332b
 EXACT = 2.0  # no likeness reaches it

@@ -6,7 +6,7 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'SHARD', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types', 'word_labels',
            'labelled_mentions', 'LinearTagger', 'counted', 'Counts', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #673e4e88
+# %% ../nbs/15_reader.ipynb #d7751c09
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .cluster import map_with, shards_of
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
 from .graph import Evidence, KnowledgeGraph
-from .linking import EXACT, Linker, link, long_forms, names_of
+from .linking import EXACT, Linker, _american, link, long_forms, names_of
 from .relations import PatternRelater, _Words
 from .text import Encoder, normalise, sentences, shared_encoder, windows, words
 
@@ -50,7 +50,7 @@ def candidate_spans(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple
     return [(first, last) for first in range(len(edge)) if edge[first]
             for last in range(first, min(first + MAX_WORDS, len(edge))) if edge[last]]
 
-# %% ../nbs/15_reader.ipynb #33e511cd
+# %% ../nbs/15_reader.ipynb #9386d433
 _GREEK = str.maketrans(dict(zip("αβγδεζηθικλμνξοπρστυφχψω", """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron
 pi rho sigma tau upsilon phi chi psi omega""".split())))
 _APOSTROPHES = frozenset("'’")
@@ -59,11 +59,9 @@ _SILENT = _APOSTROPHES | frozenset("-‐‑–")
 @lru_cache(200_000)
 def _word_keys(word: str) -> tuple[str, str]:
     "How a word counts inside a name, and how at its end, where it may be a plural."
-    def american(word: str) -> str:
-        return word.replace("ae", "e").replace("oe", "e").replace("our", "or") if len(word) > 4 else word
     letters = [letter for letter in normalize("NFKD", word.casefold()) if not "\u0300" <= letter <= "\u036f"]
     folded = "".join(letters).translate(_GREEK)
-    return american(folded), american(normalise(folded).replace(" ", ""))
+    return _american(folded), _american(normalise(folded).replace(" ", ""))
 
 def _keys_from(pieces: Sequence[str], first: int = 0) -> Iterator[tuple[int, str, str]]:
     "From the first word on: number of a word, key of the name that ends with it, and how the keys of longer names begin."
