@@ -713,6 +713,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'kglearn.paths._Steps.__call__': ('paths.html#_steps.__call__', 'kglearn/paths.py'),
                                'kglearn.paths._Steps.__init__': ('paths.html#_steps.__init__', 'kglearn/paths.py'),
                                'kglearn.paths._best_paths': ('paths.html#_best_paths', 'kglearn/paths.py'),
+                               'kglearn.paths._carried': ('paths.html#_carried', 'kglearn/paths.py'),
                                'kglearn.paths._check_questions': ('paths.html#_check_questions', 'kglearn/paths.py'),
                                'kglearn.paths._check_relations': ('paths.html#_check_relations', 'kglearn/paths.py'),
                                'kglearn.paths._choice_loss': ('paths.html#_choice_loss', 'kglearn/paths.py'),

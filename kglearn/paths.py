@@ -111,7 +111,7 @@ def _rounds(edges: Tensor, node_count: int, starts: Tensor, wanted: Tensor | Non
         row[cells] = torch.arange(len(cells))
         yield _Round(edge, question, sources, row[tails[edge] * len(starts) + question], kept, kept_from, cells)
 
-# %% ../nbs/22_paths.ipynb #47a24369
+# %% ../nbs/22_paths.ipynb #2f7d50f9
 class PathEncoder(nn.Module):
     """Scores each node as the answer to (head, relation, ?) from the paths that lead to it; knows no entity.
 
@@ -144,41 +144,45 @@ class PathEncoder(nn.Module):
             for table in (self.looks_for, self.looks_like):
                 nn.init.normal_(table.weight, std=0.1)
 
-    def forward(self, edges: Tensor, node_count: int, heads: Tensor, relations: Tensor, wanted: Tensor | None = None,
-                edge_weights: Tensor | None = None) -> Tensor:
-        """Scores `[batch, nodes]`, larger is likelier.
+# %% ../nbs/22_paths.ipynb #47e7248c
+@patch
+def looks(self: PathEncoder, both_ways: Tensor, node_count: int) -> Tensor:
+    "What kinds of edges reach each node, and how many: `[nodes, dim]`."
+    kinds, counts = torch.unique(both_ways[2] * 2 * len(self.relations) + both_ways[1], return_counts=True)
+    parts = counts.log1p()[:, None] * self.looks_like(kinds % (2 * len(self.relations)))
+    return parts.new_zeros(node_count, self.dim).index_add(0, kinds // (2 * len(self.relations)), parts)
 
-        Args:
-            edges: `[3, facts]`, along which messages go, both ways.
-            heads, relations: `[batch]`; relations from their count on mean the inverse.
-            wanted: `[batch, nodes]` of yes and no: other nodes' scores need not be right, which is faster. All if None.
-            edge_weights: `[layers, 2 * facts]`, what messages are multiplied by; 1 if None.
-        """
-        both_ways, batch = with_inverses(edges, len(self.relations)), len(heads)
-        questions = self.question_vectors(relations)
-        states, cells = questions, heads * batch + torch.arange(batch)
-        for layer, turn in enumerate(_rounds(both_ways, node_count, heads, wanted, len(self.mix))):
-            edge_vectors = self.edge_vectors[layer](questions).view(-1, self.dim)
-            edge_rows = turn.questions * 2 * len(self.relations) + both_ways[1][turn.edges]
-            messages = states.index_select(0, turn.sources) * edge_vectors.index_select(0, edge_rows)
-            if edge_weights is not None:
-                messages = messages * edge_weights[layer, turn.edges, None]
-            cells, nothing = turn.cells, states.new_zeros(len(turn.cells), self.dim)
-            heard = nothing.index_add(0, turn.targets, messages)
-            kept = nothing.index_copy(0, turn.kept, states.index_select(0, turn.kept_from))
-            states = kept + relu(self.norm[layer](self.mix[layer](torch.cat([kept, heard], 1))))
-        unreached = self.read(torch.cat([torch.zeros_like(questions), questions], 1))
-        reached = self.read(torch.cat([states, questions.index_select(0, cells % batch)], 1))
-        by_path = unreached[:, 0].repeat(node_count).index_copy(0, cells, reached[:, 0]).view(node_count, batch).T
-        return by_path + self.looks_for(relations) @ self.looks(both_ways, node_count).T
+# %% ../nbs/22_paths.ipynb #619bbd9d
+@patch
+def forward(self: PathEncoder, edges: Tensor, node_count: int, heads: Tensor, relations: Tensor, wanted: Tensor | None = None,
+            edge_weights: Tensor | None = None) -> Tensor:
+    """Scores `[batch, nodes]`, larger is likelier.
 
-    def looks(self, both_ways: Tensor, node_count: int) -> Tensor:
-        "What kinds of edges reach each node, and how many: `[nodes, dim]`."
-        kinds, counts = torch.unique(both_ways[2] * 2 * len(self.relations) + both_ways[1], return_counts=True)
-        parts = counts.log1p()[:, None] * self.looks_like(kinds % (2 * len(self.relations)))
-        return parts.new_zeros(node_count, self.dim).index_add(0, kinds // (2 * len(self.relations)), parts)
+    Args:
+        edges: `[3, facts]`, along which messages go, both ways.
+        heads, relations: `[batch]`; relations from their count on mean the inverse.
+        wanted: `[batch, nodes]` of yes and no: other nodes' scores need not be right, which is faster. All if None.
+        edge_weights: `[layers, 2 * facts]`, what messages are multiplied by; 1 if None.
+    """
+    both_ways, batch = with_inverses(edges, len(self.relations)), len(heads)
+    questions = self.question_vectors(relations)
+    states, cells = questions, heads * batch + torch.arange(batch)
+    for layer, turn in enumerate(_rounds(both_ways, node_count, heads, wanted, len(self.mix))):
+        edge_vectors = self.edge_vectors[layer](questions).view(-1, self.dim)
+        edge_rows = turn.questions * 2 * len(self.relations) + both_ways[1][turn.edges]
+        messages = states.index_select(0, turn.sources) * edge_vectors.index_select(0, edge_rows)
+        if edge_weights is not None:
+            messages = messages * edge_weights[layer, turn.edges, None]
+        cells, nothing = turn.cells, states.new_zeros(len(turn.cells), self.dim)
+        heard = nothing.index_add(0, turn.targets, messages)
+        kept = nothing.index_copy(0, turn.kept, states.index_select(0, turn.kept_from))
+        states = kept + relu(self.norm[layer](self.mix[layer](torch.cat([kept, heard], 1))))
+    unreached = self.read(torch.cat([torch.zeros_like(questions), questions], 1))
+    reached = self.read(torch.cat([states, questions.index_select(0, cells % batch)], 1))
+    by_path = unreached[:, 0].repeat(node_count).index_copy(0, cells, reached[:, 0]).view(node_count, batch).T
+    return by_path + self.looks_for(relations) @ self.looks(both_ways, node_count).T
 
-# %% ../nbs/22_paths.ipynb #488e2e1f
+# %% ../nbs/22_paths.ipynb #c1317c26
 def _check_questions(heads: Tensor, relations: Tensor, node_count: int, relation_count: int) -> None:
     "A `BadInput` if a question names a node or a relation that is not there."
     for what, numbers, count in (("node", heads, node_count), ("relation", relations, 2 * relation_count)):
@@ -193,6 +197,7 @@ def _check_relations(of: str, known: Sequence[str], triples: Triples) -> None:
         raise BadInput(f"{of} knows {len(known)} relations and the graph has {len(triples.relations)}, or others, or in another order: "
                        f"load the graph with `relations=` those that were learnt")
 
+# %% ../nbs/22_paths.ipynb #66d889aa
 @dataclass(frozen=True, eq=False)
 class PathScorer:
     """A path encoder in a graph: a link scorer.
@@ -225,7 +230,7 @@ class PathScorer:
         parts = [encoder(edges, nodes, *part) for part in zip(heads.split(self.batch_size), relations.split(self.batch_size)) if len(part[0])]
         return torch.cat(parts) if parts else torch.zeros(0, nodes)
 
-# %% ../nbs/22_paths.ipynb #3a006337
+# %% ../nbs/22_paths.ipynb #54f71fc2
 def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_size: int = 64, negatives: int = 32,
               learning_rate: float = 0.005, hidden: float = 0.3, adjacency: Callable[[Tensor], Tensor] | None = None,
               seed: int = 0, progress: str = "paths") -> LinkHistory:
@@ -262,9 +267,8 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
             for _ in range(epochs):
                 total = 0.0
                 for part in torch.randperm(2 * count, generator=generator).split(batch_size):
-                    carried = torch.rand(count, generator=generator) >= hidden
-                    carried[part % count] = False
-                    loss = _choice_loss(encoder, edges[:, carried], len(triples.entities), asked[:, part], answers, negatives, generator)
+                    loss = _choice_loss(encoder, edges[:, _carried(count, part, hidden, generator)], len(triples.entities), asked[:, part],
+                                        answers, negatives, generator)
                     optimizer.zero_grad()
                     loss.backward()
                     nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -277,7 +281,13 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
         encoder.eval()
     return LinkHistory(tuple(losses), (), max(len(losses) - 1, 0))
 
-# %% ../nbs/22_paths.ipynb #c5d4bf70
+# %% ../nbs/22_paths.ipynb #feb1f062
+def _carried(count: int, asked: Tensor, hidden: float, generator: torch.Generator) -> Tensor:
+    "Which of so many facts carry a message: none that is asked about, either way round, and of the others all but a share."
+    carried = torch.rand(count, generator=generator) >= hidden
+    carried[asked % count] = False
+    return carried
+
 def _choice_loss(encoder: PathEncoder, edges: Tensor, node_count: int, questions: Tensor, answers: Answers, negatives: int,
                  generator: torch.Generator) -> Tensor:
     "Cross-entropy of the true answers among themselves and others drawn for each question."
