@@ -206,17 +206,20 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #894b548b
+# %% ../nbs/02_text.ipynb #00a786e7
 class Encoder:
     """A frozen BERT that reads each text once.
 
     Texts are read one at a time: padding changes the last bits of a vector, and a run that is resumed should give
     what an uninterrupted one gives. English, with the embedded weights.
+
+    Args:
+        most_bytes: of word vectors that are remembered; of more, those of the texts asked for longest ago are dropped.
     """
-    def __init__(self, tokenizer, model, name: str = ""):
+    def __init__(self, tokenizer, model, name: str = "", most_bytes: int = 2 ** 31):
         self.tokenizer, self.model, self.name = tokenizer, model.requires_grad_(False), name
-        self._word_vectors: dict[tuple, object] = {}
-        self._most_texts = float("inf")
+        self._word_vectors: dict[tuple, object] = {}  # those asked for last at the end
+        self._bytes, self.most_bytes = 0, most_bytes
         self._sizes: dict[str, int] = {}
         self._readable: dict[str, bool] = {}
 
@@ -324,7 +327,7 @@ def hidden_layers(self: Encoder, layers: Sequence[int], **inputs):
         hidden = self.model(**inputs, output_hidden_states=True).hidden_states
     return torch.cat([hidden[layer] for layer in layers], -1)
 
-# %% ../nbs/02_text.ipynb #91ed43d6
+# %% ../nbs/02_text.ipynb #7255c768
 @patch
 def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], progress: str = "") -> list:
     """Vectors of the words of each text: the chosen layers side by side, half precision, cached.
@@ -335,12 +338,22 @@ def word_vectors(self: Encoder, texts: Sequence[str], layers: Sequence[int], pro
         For each text a tensor `[words, len(layers) * width]`.
     """
     keys = [(text, tuple(layers)) for text in texts]
-    if len(self._word_vectors) > self._most_texts:
-        self._word_vectors.clear()
-    missing = [key for key in dict.fromkeys(keys) if key not in self._word_vectors]
+    kept = {key: self._word_vectors.pop(key, None) for key in keys}
+    found = {key: vectors for key, vectors in kept.items() if vectors is not None}
+    self._word_vectors |= found  # at the end
+    missing = [key for key in kept if key not in found]
     for key in tqdm(missing, desc=progress, leave=False, disable=not progress):
-        self._word_vectors[key] = self._read(*key)
-    return [self._word_vectors[key] for key in keys]
+        found[key] = self._read(*key)
+        self._remember(key, found[key])
+    return [found[key] for key in keys]
+
+@patch
+def _remember(self: Encoder, key: tuple, vectors) -> None:
+    "Keep the vectors of a text, and drop those asked for longest ago while there are too many."
+    self._word_vectors[key] = vectors
+    self._bytes += vectors.nbytes
+    while self._bytes > self.most_bytes and (oldest := next(iter(self._word_vectors), None)):
+        self._bytes -= self._word_vectors.pop(oldest).nbytes
 
 @patch
 def _read(self: Encoder, text: str, layers: tuple[int, ...]):
@@ -352,11 +365,11 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
     with torch.no_grad():
         return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
-# %% ../nbs/02_text.ipynb #495bb80f
+# %% ../nbs/02_text.ipynb #c921f999
 @patch
 def __getstate__(self: Encoder) -> dict:
     "What travels with an encoder: all but what it remembers of the texts that it has read."
-    return vars(self) | {"_word_vectors": {}, "_sizes": {}, "_readable": {}, "_most_texts": 500}
+    return vars(self) | {"_word_vectors": {}, "_bytes": 0, "most_bytes": 2 ** 26, "_sizes": {}, "_readable": {}}
 
 # %% ../nbs/02_text.ipynb #f69c6e7e
 @patch

@@ -290,3 +290,24 @@ def test_the_cache_is_the_users_own_unless_he_names_another(tmp_path, monkeypatc
 def test_strangers_are_refused_and_named():
     with pytest.raises(BadInput, match="cannot read '哮喘' .and 1 more"):
         shared_encoder().embed(["asthma", "哮喘", "肺炎"])
+
+
+# What an encoder remembers
+
+def test_word_vectors_are_dropped_in_the_order_they_were_asked_for():
+    encoder = Encoder(*tiny_encoder(), most_bytes=4 * 32)  # a word has 16 numbers of 2 bytes
+    first, = encoder.word_vectors(["fever"], (0,))
+    for text in ("cough", "pain", "rash"):
+        encoder.word_vectors([text], (0,))
+    assert encoder.word_vectors(["fever"], (0,))[0] is first, "four fit"
+    encoder.word_vectors(["itch"], (0,))
+    assert [text for text, _ in encoder._word_vectors] == ["pain", "rash", "fever", "itch"]
+    assert encoder._bytes == sum(vectors.nbytes for vectors in encoder._word_vectors.values()) == 128
+
+
+def test_texts_that_do_not_fit_are_read_and_not_kept():
+    small, large = Encoder(*tiny_encoder(), most_bytes=100), Encoder(*tiny_encoder())
+    texts = ["fever and cough and pain", "rash", "fever and cough and pain", "itch"]
+    for got, wanted in zip(small.word_vectors(texts, (0, 1)), large.word_vectors(texts, (0, 1))):
+        assert torch.equal(got, wanted)
+    assert small._bytes <= 100 and len(large._word_vectors) == 3
