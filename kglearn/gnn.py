@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #47a5d1f7
+# %% ../nbs/20_gnn.ipynb #963f5bf1
 import copy
 import hashlib
 import json
@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, dropout, gelu
 from tqdm.auto import tqdm
 
 from .data import BadInput
-from .graph import KnowledgeGraph, NameEvidence
+from .graph import Fact, KnowledgeGraph, NameEvidence
 from .plots import plot_lines, plot_scatter
 from .text import Encoder, load_halves, save_halves
 
@@ -235,20 +235,30 @@ def hash(self: GraphEncoder) -> str:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../nbs/20_gnn.ipynb #aac81a00
-_NAME_VECTORS: dict[tuple[str, str], Tensor] = {}
+# %% ../nbs/20_gnn.ipynb #4854b9b9
+_NAME_VECTORS: dict[tuple[str, str], Tensor] = {}  # by encoder and name, those asked for last at the end
+_MOST_NAMES = 100_000
 
 def _name_vectors(names: Sequence[str], text_encoder: Encoder) -> Tensor:
-    "Text vectors `[names, width]`, of its letters for an unreadable name; each name is read once in a process."
-    missing = [name for name in dict.fromkeys(names) if (text_encoder.hash, name) not in _NAME_VECTORS]
-    readable = [name for name in missing if text_encoder.readable(name)]
-    vectors = dict(zip(readable, text_encoder.embed(readable, progress="names" if len(readable) > 2000 else "")))
-    if broken := [name for name, vector in vectors.items() if not vector.isfinite().all()]:
+    "Text vectors `[names, width]`, of its letters for an unreadable name; a name that is asked for again is not read again."
+    known = {name: _NAME_VECTORS.pop((text_encoder.hash, name), None) for name in names}
+    known |= _read_names([name for name, vector in known.items() if vector is None], text_encoder)
+    _NAME_VECTORS.update({(text_encoder.hash, name): vector for name, vector in known.items()})
+    for oldest in list(_NAME_VECTORS)[:max(len(_NAME_VECTORS) - _MOST_NAMES, 0)]:
+        del _NAME_VECTORS[oldest]
+    return torch.stack([known[name] for name in names]) if names else torch.zeros(0, text_encoder.width)
+
+def _read_names(names: Sequence[str], text_encoder: Encoder) -> dict[str, Tensor]:
+    "The vectors of names that are not known yet."
+    readable = [name for name in names if text_encoder.readable(name)]
+    read = text_encoder.embed(readable, progress="names" if len(readable) > 2000 else "")
+    if not read.isfinite().all():
+        broken = [name for name, vector in zip(readable, read) if not vector.isfinite().all()]
         raise BadInput(f"the text encoder gives no finite vector for the name {broken[0][:40]!r} (and {len(broken) - 1} more): "
                        f"look for damaged weights")
-    vectors |= {name: _letters(name, text_encoder.width) for name in missing if name not in vectors}
-    _NAME_VECTORS.update({(text_encoder.hash, name): vectors[name] for name in missing})
-    return torch.stack([_NAME_VECTORS[text_encoder.hash, name] for name in names]) if names else torch.zeros(0, text_encoder.width)
+    # Each vector a copy: a row of the matrix would keep all of it in memory.
+    vectors = {name: vector.clone() for name, vector in zip(readable, read)}
+    return {name: vectors[name] if name in vectors else _letters(name, text_encoder.width) for name in names}
 
 def _letters(name: str, width: int) -> Tensor:
     "A unit vector for a name nobody can read: the sum of a direction, fixed by lot, for each run of one to three of its characters."
@@ -257,7 +267,15 @@ def _letters(name: str, width: int) -> Tensor:
     lots = [torch.frombuffer(bytearray(hashlib.shake_256(run.encode("utf-8", "surrogatepass")).digest(width)), dtype=torch.uint8) for run in runs]
     return torch.nn.functional.normalize(torch.stack([lot.float() - 127.5 for lot in lots]).sum(0), dim=0)
 
-# %% ../nbs/20_gnn.ipynb #c40760f4
+# %% ../nbs/20_gnn.ipynb #ec7483fb
+def _believed(facts: Iterable[Fact], nodes: Mapping[str, int], relations: Sequence[str]) -> tuple[Tensor, int]:
+    "The facts that are believed more than doubted as edges `[3, facts]`, and how many of them have a relation that is none of these."
+    numbers = {relation: number for number, relation in enumerate(relations)}
+    believed = [fact for fact in facts if fact.belief > 0.5]
+    edges = [(nodes[fact.head], numbers[fact.relation], nodes[fact.tail]) for fact in believed if fact.relation in numbers]
+    return torch.tensor(edges, dtype=torch.long).reshape(-1, 3).T.contiguous(), len(believed) - len(edges)
+
+# %% ../nbs/20_gnn.ipynb #b59a4678
 @dataclass(frozen=True)
 class GraphTensors:
     """A graph as f reads it.
@@ -279,12 +297,9 @@ def graph_tensors(kg: KnowledgeGraph, relations: Sequence[str], text_encoder: En
     "Entities, their names' text vectors, and the facts that are believed more than doubted."
     entities = kg.entities()
     nodes = {entity.key: node for node, entity in enumerate(entities)}
-    indices = {relation: index for index, relation in enumerate(relations)}
-    believed = [fact for fact in kg.facts() if fact.belief > 0.5]
-    edges = [(nodes[fact.head], indices[fact.relation], nodes[fact.tail]) for fact in believed if fact.relation in indices]
+    edges, unknown = _believed(kg.facts(), nodes, relations)
     features = _name_vectors([entity.name for entity in entities], text_encoder)
-    return GraphTensors(tuple(nodes), features, torch.tensor(edges, dtype=torch.long).reshape(-1, 3).T.contiguous(),
-                        sum(not text_encoder.readable(entity.name) for entity in entities), len(believed) - len(edges))
+    return GraphTensors(tuple(nodes), features, edges, sum(not text_encoder.readable(entity.name) for entity in entities), unknown)
 
 # %% ../nbs/20_gnn.ipynb #39fba4e1
 def rows_and_places(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -528,7 +543,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
         encoder.eval()
     return LinkHistory(tuple(losses), tuple(valid_losses), best)
 
-# %% ../nbs/20_gnn.ipynb #b2943d86
+# %% ../nbs/20_gnn.ipynb #242107b1
 @dataclass(frozen=True, eq=False)
 class GraphSnapshot:
     """H_G = f(G) at one revision, with what K says of each name: the one frozen thing that everybody above shares.
@@ -544,7 +559,8 @@ class GraphSnapshot:
         relations: names of the relations.
         unreadable: entities whose name the text encoder could not read; their vector comes from their letters and their edges.
         unknown_facts: facts whose relation the graph encoder does not know.
-        marks: of the text features of each row, for `before` in `snapshot`; not kept in files, and empty where it would not help.
+        marks: a number for the name of each row as the text encoder reads it, negative for one that it cannot read; for `before`
+            in `snapshot`, and empty where it would not help.
         computed: rows that f was run for when it was made; not kept in files.
     """
     revision: int
@@ -590,62 +606,103 @@ def _within(nodes: Tensor, edges: Tensor, hops: int) -> Tensor:
         nodes = further
     return nodes
 
-# %% ../nbs/20_gnn.ipynb #3f80c941
+# %% ../nbs/20_gnn.ipynb #e1ab5d4d
 @patch(as_prop=True)
 def reach(self: GraphEncoder) -> int:
     "How many hops away a change can be felt."
     return len(self.convs) if self.message_passing else 0
 
-def _stale(graph: GraphTensors, marks: Sequence[int], before: "GraphSnapshot", reach: int) -> Tensor:
-    "Nodes whose vector may differ from that of an earlier snapshot, `[nodes]`."
-    read = dict(zip(before.rows, before.marks))
-    renamed = torch.tensor([read.get(key) != mark for key, mark in zip(graph.keys, marks)])
-    nodes = {key: node for node, key in enumerate(graph.keys)}
-    places = torch.tensor([-1] + [nodes.get(key, -1) for key in before.rows])  # where an earlier row is now
-    earlier = torch.stack([places[before.edges[0]], before.edges[1], places[before.edges[2]]])
-    changed = set(map(tuple, earlier.T.tolist())) ^ set(map(tuple, graph.edges.T.tolist()))
-    touched = torch.zeros(len(graph.keys), dtype=torch.bool)
-    touched[[end for head, _, tail in changed for end in (head, tail) if end >= 0]] = True
-    return _within(renamed, graph.edges, reach) | _within(touched, graph.edges, reach - 1)
+def _edges_then(before: "GraphSnapshot", nodes: Mapping[str, int]) -> Tensor:
+    "The edges of an earlier snapshot, in the nodes of now; -1 for an end that is gone."
+    places = torch.tensor([-1] + [nodes.get(key, -1) for key in before.rows])
+    return torch.stack([places[before.edges[0]], before.edges[1], places[before.edges[2]]])
 
-# %% ../nbs/20_gnn.ipynb #b6e3fce5
+def _edge_numbers(edges: Tensor, nodes: int, relations: Sequence[str]) -> Tensor:
+    "One number for each edge, that rises with head, name of the relation, and tail."
+    order = torch.tensor([sorted(relations).index(relation) for relation in relations], dtype=torch.long)
+    return (edges[0] * len(relations) + order[edges[1]]) * nodes + edges[2]
+
+# %% ../nbs/20_gnn.ipynb #ea1f438b
+def _stale(renamed: Tensor, then: Tensor, edges: Tensor, encoder: GraphEncoder) -> Tensor:
+    """Nodes whose vector may differ from the earlier one, `[nodes]`.
+
+    Args:
+        renamed: nodes whose name is new, `[nodes]`.
+        then: the earlier edges, as `_edges_then` gives them.
+    """
+    lost = (then[[0, 2]] < 0).any(0)
+    both = torch.cat([then[:, ~lost], edges], 1)
+    _, which, times = _edge_numbers(both, len(renamed), encoder.relations).unique(return_inverse=True, return_counts=True)
+    ends = torch.cat([both[[0, 2]][:, times[which] == 1], then[[0, 2]][:, lost]], 1).flatten()
+    touched = torch.zeros_like(renamed).index_fill(0, ends[ends >= 0], True)
+    return _within(renamed, edges, encoder.reach) | _within(touched, edges, encoder.reach - 1)
+
+# %% ../nbs/20_gnn.ipynb #016749de
+def _edges_since(kg: KnowledgeGraph, keys: Sequence[str], then: Tensor, nodes: Mapping[str, int], relations: Sequence[str]) -> tuple[Tensor, int]:
+    "What `_believed` gives for all facts, by reading only those at entities with these keys, and leaving all other edges as they were."
+    facts = {(fact.head, fact.relation, fact.tail): fact for key in keys for fact in kg.neighbors(key)}
+    read, unknown = _believed(facts.values(), nodes, relations)
+    # A key that was merged speaks of the entity that stands for it, too. The last place is for ends that are gone.
+    again = torch.zeros(len(nodes) + 1, dtype=torch.bool)
+    again[[-1, *(nodes[entity.key] for key in keys for entity in kg._entity(key)), *(nodes[key] for key in keys if key in nodes)]] = True
+    edges = torch.cat([then[:, ~(again[then[0]] | again[then[2]])], read], 1)
+    return edges[:, _edge_numbers(edges, len(nodes), relations).argsort()], unknown
+
+# %% ../nbs/20_gnn.ipynb #3710f5f1
+def _marks(names: Iterable[str], text_encoder: Encoder, known: Iterable[int] = ()) -> tuple[int, ...]:
+    "A number for each name as this encoder reads it, negative for a name that it cannot read; of known ones this is known."
+    known = set(known)
+    digests = [int.from_bytes(hashlib.blake2b(f"{text_encoder.hash} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
+               for name in names]
+    return tuple(digest if digest in known or -digest not in known and text_encoder.readable(name) else -digest
+                 for digest, name in zip(digests, names))
+
+# %% ../nbs/20_gnn.ipynb #28c08c43
 @torch.no_grad()
-def _vectors(encoder: GraphEncoder, features: Tensor, edges: Tensor, wanted: Tensor) -> Tensor:
+def _vectors(encoder: GraphEncoder, names: Sequence[str], text_encoder: Encoder, edges: Tensor, wanted: Tensor) -> Tensor:
     "Vectors of the wanted nodes, computed on what f can see from them; rounded to half precision."
     # In double precision, so that adding an entity elsewhere does not turn the last bit of a rounded number.
     exact = copy.deepcopy(encoder).double().eval()
     needed = _within(wanted, edges, encoder.reach)
+    features = _name_vectors([names[node] for node in needed.nonzero().flatten().tolist()], text_encoder)
     numbers, inside = needed.cumsum(0) - 1, needed[edges[0]] & needed[edges[2]]
     head, relation, tail = edges[:, inside]
-    return exact(features[needed].double(), torch.stack([numbers[head], relation, numbers[tail]]))[wanted[needed]].half().float()
+    return exact(features.double(), torch.stack([numbers[head], relation, numbers[tail]]))[wanted[needed]].half().float()
 
-# %% ../nbs/20_gnn.ipynb #4e2d0e8b
-def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder,
-             adjacency: Callable[[Tensor], Tensor] | None = None, before: GraphSnapshot | None = None) -> GraphSnapshot:
+# %% ../nbs/20_gnn.ipynb #45ea1a53
+def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, adjacency: Callable[[Tensor], Tensor] | None = None,
+             before: GraphSnapshot | None = None, changed: Iterable[str] | None = None) -> GraphSnapshot:
     """Freeze H_G = f(G). Inductive: an entity added a moment ago has a vector, from its name and its edges.
 
     Args:
         adjacency: for controls, such as `rewired`: a function of the edges that gives those which messages travel along.
         before: an earlier snapshot by the same encoder. Rows that nothing near has changed are taken over from it: the
-            same table for less work. Of one that was read from a file, or made with `adjacency`, nothing is taken over.
+            same table for less work. Of one that was made with `adjacency`, nothing is taken over.
+        changed: keys of all entities of which the graph may say other things than when `before` was made of it, as
+            `history.touched_since(kg, before.revision)` gives them; then only facts at these are read from it.
     Raises:
         BadInput: `before` is of another encoder.
     """
     if before is not None and before.encoder_hash != encoder.hash:
         raise BadInput(f"the earlier snapshot was made by graph encoder {before.encoder_hash}, this one is {encoder.hash}: "
                        f"their vectors cannot stand in one table, so leave it out")
-    graph = graph_tensors(kg, encoder.relations, text_encoder)
-    marks = tuple(hash(row.tobytes()) for row in graph.features.numpy()) if adjacency is None else ()
-    table, stale = torch.zeros(1 + len(graph.keys), encoder.config["dim"]), torch.ones(len(graph.keys), dtype=torch.bool)
-    if marks and before is not None and before.marks:
-        places = torch.tensor([before.rows.get(key, 0) for key in graph.keys])
-        table[1:], stale = before.table[places], _stale(graph, marks, before, encoder.reach)
-    messages = graph.edges if adjacency is None else adjacency(graph.edges)
-    table[1:][stale] = _vectors(encoder, graph.features, messages, stale)
+    entities = kg.entities()
+    nodes, names = {entity.key: node for node, entity in enumerate(entities)}, [entity.name for entity in entities]
+    marks = _marks(names, text_encoder, before.marks if before else ())
+    table, stale = torch.zeros(1 + len(nodes), encoder.config["dim"]), torch.ones(len(nodes), dtype=torch.bool)
+    if before is not None and before.marks and adjacency is None:
+        then, read, keys = _edges_then(before, nodes), dict(zip(before.rows, before.marks)), list(changed or ())
+        few = changed is not None and 4 * len(keys) < len(nodes) and not before.unknown_facts  # of many, reading all is faster
+        edges, unknown = _edges_since(kg, keys, then, nodes, encoder.relations) if few else _believed(kg.facts(), nodes, encoder.relations)
+        stale = _stale(torch.tensor([read.get(key) != mark for key, mark in zip(nodes, marks)]), then, edges, encoder)
+        table[1:] = before.table[torch.tensor([before.rows.get(key, 0) for key in nodes])]
+    else:
+        edges, unknown = _believed(kg.facts(), nodes, encoder.relations)
+    table[1:][stale] = _vectors(encoder, names, text_encoder, edges if adjacency is None else adjacency(edges), stale)
     return GraphSnapshot(
-        kg.revision, encoder.hash, kg.name_evidence(), {key: row for row, key in enumerate(graph.keys, 1)},
-        tuple(sorted({entity.type for entity in kg.entities()})), table, graph.edges + torch.tensor([[1], [0], [1]]),
-        encoder.relations, graph.unreadable, graph.unknown_facts, marks, int(stale.sum()))
+        kg.revision, encoder.hash, kg.name_evidence(), {key: row for row, key in enumerate(nodes, 1)}, tuple(sorted({entity.type for entity in entities})),
+        table, edges + torch.tensor([[1], [0], [1]]), encoder.relations, sum(mark < 0 for mark in marks), unknown,
+        marks if adjacency is None else (), int(stale.sum()))
 
 # %% ../nbs/20_gnn.ipynb #8c58be43
 @patch
@@ -744,11 +801,11 @@ def rewired(edges: Tensor, seed: int = 0) -> Tensor:
     tails[places] = edges[2][dealt]
     return torch.stack([edges[0], edges[1], tails])
 
-# %% ../nbs/20_gnn.ipynb #eb7e5a9a
+# %% ../nbs/20_gnn.ipynb #4d2fc7b9
 @patch
 def save(self: GraphSnapshot, folder: Path | str) -> None:
     "Write `snapshot.safetensors` and `snapshot.json`."
-    tensors = {"table": self.table.half().contiguous(), "edges": self.edges.contiguous()}
+    tensors = {"table": self.table.half().contiguous(), "edges": self.edges.contiguous(), "marks": torch.tensor(self.marks, dtype=torch.long)}
     save_halves(Path(folder), "snapshot", tensors, self._fields())
 
 @patch(cls_method=True)
@@ -764,7 +821,8 @@ def load(cls: GraphSnapshot, folder: Path | str) -> GraphSnapshot:
         if len(tensors["table"]) != 1 + len(rows) or not (isinstance(fields["revision"], int) and isinstance(fields["encoder_hash"], str)):
             raise ValueError("another number of rows than of entities, or no revision or hash")
         return cls(fields["revision"], fields["encoder_hash"], aliases, rows, tuple(fields["types"]), tensors["table"].float(),
-                   tensors["edges"], tuple(fields["relations"]), fields["unreadable"], fields["unknown_facts"])
+                   tensors["edges"], tuple(fields["relations"]), fields["unreadable"], fields["unknown_facts"],
+                   tuple(tensors["marks"].tolist()) if "marks" in tensors else ())
     return load_halves(Path(folder), "snapshot", made)
 
 # %% ../nbs/20_gnn.ipynb #e88711eb

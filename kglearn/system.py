@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of', 'add_answer',
            'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #f0e0d627
+# %% ../nbs/60_system.ipynb #8735398b
 import hashlib
 import json
 import math
@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy
 from .data import BadInput, Document, DictionaryEntry, Mention, read_jsonl, write_jsonl
 from .gnn import GraphEncoder, GraphSnapshot, fit_links, link_nll, snapshot
 from .graph import Evidence, KnowledgeGraph, Schema, add_gold
+from .history import touched_since
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
@@ -390,14 +391,24 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
-# %% ../nbs/60_system.ipynb #9aee0015
+# %% ../nbs/60_system.ipynb #48be7bf4
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."
-    shown = self.kg.copy()
+    shown, live = self.kg.copy(), self._live
+    revision = shown.revision
     shown.forget_facts([*self.labelled, *without_facts_of])
-    frozen = replace(snapshot(shown, graph_encoder, self.encoder), revision=self.kg.revision)
-    return SkillProcessor(frozen, self.types, self.encoder)
+    before = live.processor.snapshot if live and live.graph_encoder.hash == graph_encoder.hash else None
+    changed = self._changed_since(shown, before.revision) if before else None
+    frozen = snapshot(shown, graph_encoder, self.encoder, before=before, changed=changed)
+    return SkillProcessor(replace(frozen, revision=revision), self.types, self.encoder)
+
+@patch
+def _changed_since(self: LearningSystem, shown: KnowledgeGraph, revision: int) -> list[str] | None:
+    "Entities that a snapshot of this graph may see otherwise than one of that revision; a document that was hidden then may be shown now."
+    hidden = shown.copy()
+    hidden.forget_facts(former.id for former in self.former)
+    return touched_since(hidden, revision)
 
 @patch
 def train(self: LearningSystem, processor: SkillProcessor, recipe: Recipe, answers: Sequence[Rewarded], progress: str = "") -> Trained:

@@ -15,6 +15,7 @@ from kglearn.data import BadInput, Document
 from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_snapshot, fit_links, graph_tensors, link_nll,
                          realistic_ranks, rewired, snapshot, with_inverses)
 from kglearn.graph import Evidence, KnowledgeGraph
+from kglearn.history import purge, touched_since
 
 
 class NameHashEncoder:
@@ -632,7 +633,7 @@ def test_the_table_is_what_half_precision_can_hold(saved):
 NAMES = st.sampled_from([f"a:{number}" for number in range(14)])
 STEPS = st.one_of(st.tuples(st.just("fact"), NAMES, st.sampled_from(RELATIONS), NAMES, st.sampled_from(["d1", "d2", ""])),
                   st.tuples(st.just("doubt"), NAMES, st.sampled_from(RELATIONS), NAMES), st.tuples(st.just("forget"), st.sampled_from(["d1", "d2"])),
-                  st.tuples(st.just("merge"), NAMES, NAMES), st.tuples(st.just("entity"), st.integers(0, 5)))
+                  st.tuples(st.just("merge"), NAMES, NAMES), st.tuples(st.just("unmerge"), NAMES, NAMES), st.tuples(st.just("entity"), st.integers(0, 5)))
 
 
 def take(kg, step):
@@ -641,7 +642,7 @@ def take(kg, step):
     try:
         if kind == "entity":
             kg.add_entity(f"b:{rest[0]}", f"b:{rest[0]}" if rest[0] else "b:热", "b")
-        elif kind in ("forget", "merge"):
+        elif kind in ("forget", "merge", "unmerge"):
             getattr(kg, kind)(*rest)
         elif kind == "doubt":
             kg.add_fact(*rest, evidence(extractor="answer", polarity=-1))
@@ -652,17 +653,19 @@ def take(kg, step):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(STEPS, min_size=1, max_size=6), st.lists(STEPS, max_size=3), st.sampled_from(list(SLOTS)), st.integers(0, 99))
-def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed):
+@given(st.lists(STEPS, min_size=1, max_size=6), st.lists(STEPS, max_size=3), st.sampled_from(list(SLOTS)), st.integers(0, 99), st.booleans())
+def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed, told):
     "Facts, doubts, forgotten documents, merges and new entities, in any order: the same table to the last bit."
-    kg, encoder = graph_of(some_facts(9, seed, nodes=14), entities=[f"a:{number}" for number in range(14)]), of(slot, seed=seed)
+    kg = graph_of(some_facts(9, seed, nodes=14), entities=[*(f"a:{number}" for number in range(14)), *(f"c:{number}" for number in range(60))])
+    encoder = of(slot, seed=seed)
     for id in ("d1", "d2"):
         kg.add_document(Document(id, f"Text {id}."))
     moved = snapshot(kg, encoder, TEXT)
     for steps in (first, then):
         for step in steps:
             take(kg, step)
-        moved, whole = snapshot(kg, encoder, TEXT, before=moved), snapshot(kg, encoder, TEXT)
+        changed = touched_since(kg, moved.revision) if told else None
+        moved, whole = snapshot(kg, encoder, TEXT, before=moved, changed=changed), snapshot(kg, encoder, TEXT)
         assert moved == whole and moved.marks == whole.marks and moved.computed <= whole.computed == len(kg.entities())
     assert snapshot(kg, encoder, TEXT, before=moved).computed == 0
 
@@ -679,14 +682,12 @@ def test_only_the_neighbourhood_is_computed_anew():
     assert computed(facts, ["m:alone"]) == 1
 
 
-def test_a_snapshot_that_cannot_be_moved(tmp_path):
+def test_a_snapshot_that_cannot_be_moved():
     kg, encoder = graph_of(some_facts(20)), make_encoder()
     before = snapshot(kg, encoder, TEXT)
-    before.save(tmp_path)
-    loaded, control = GraphSnapshot.load(tmp_path), snapshot(kg, encoder, TEXT, rewired)
-    for earlier in (loaded, control):
-        again = snapshot(kg, encoder, TEXT, before=earlier)
-        assert again == before and again.computed == len(before.rows), "nothing is taken over"
+    control = snapshot(kg, encoder, TEXT, rewired)
+    again = snapshot(kg, encoder, TEXT, before=control)
+    assert again == before and again.computed == len(before.rows), "nothing is taken over"
     assert snapshot(kg, encoder, TEXT, rewired, before=before) == control
     with pytest.raises(BadInput, match="cannot stand in one table"):
         snapshot(kg, make_encoder(seed=1), TEXT, before=before)
@@ -697,6 +698,64 @@ def test_a_snapshot_that_cannot_be_moved(tmp_path):
         def vector(self, text):
             return super().vector(text + "!")
     assert snapshot(kg, encoder, OtherText(), before=before) == snapshot(kg, encoder, OtherText()), "another text encoder is noticed"
+
+
+def test_a_snapshot_from_a_file_is_moved_too_and_only_names_nearby_are_read(tmp_path, monkeypatch):
+    facts = [(f"a:{i:03}", "causes", f"a:{i + 1:03}") for i in range(200)]
+    kg, encoder = graph_of(facts, entities=["a:热"]), make_encoder(layers=2)
+    snapshot(kg, encoder, TEXT).save(tmp_path)
+    kg.add_entity("n:new", "n:new", "n")
+    kg.add_fact("a:100", "treats", "n:new", evidence())
+    monkeypatch.setattr(gnn, "_NAME_VECTORS", {})
+    read, asked, embed = [], [], TEXT.embed
+    monkeypatch.setattr(TEXT, "embed", lambda texts, progress="": read.extend(texts) or embed(texts), raising=False)
+    monkeypatch.setattr(KnowledgeGraph, "facts", lambda kg: asked.append(kg))
+    moved = snapshot(kg, encoder, TEXT, before=GraphSnapshot.load(tmp_path), changed=touched_since(kg, 1))
+    assert sorted(read) == [*(f"a:{i:03}" for i in range(97, 104)), "n:new"], "the four stale ones, and what f sees from them"
+    assert not asked and moved.computed == 4 and moved.unreadable == 1
+    monkeypatch.undo()
+    assert moved == snapshot(kg, encoder, TEXT)
+
+
+def test_an_older_file_without_marks_is_read_and_made_anew(tmp_path):
+    kg, encoder = graph_of(some_facts(20)), make_encoder()
+    dataclasses.replace(snapshot(kg, encoder, TEXT), marks=()).save(tmp_path)
+    old = GraphSnapshot.load(tmp_path)
+    again = snapshot(kg, encoder, TEXT, before=old, changed=())
+    assert again == old and again.computed == len(old.rows)
+
+
+def test_a_purge_leaves_no_trace_so_that_all_is_read():
+    kg, encoder = graph_of(some_facts(60)), make_encoder()
+    kg.add_document(Document("letter", "One causes two."))
+    kg.add_fact("a:3", "treats", "a:4", Evidence("letter", 0, 4, "pattern", 0.9))
+    before = snapshot(kg, encoder, TEXT)
+    purge(kg, "letter")
+    kg.add_fact("a:5", "treats", "a:6", evidence())
+    assert touched_since(kg, before.revision) is None
+    assert snapshot(kg, encoder, TEXT, before=before, changed=None) == snapshot(kg, encoder, TEXT)
+
+
+def test_facts_with_a_relation_that_f_does_not_know_are_counted_when_moved():
+    kg, encoder = graph_of(some_facts(40)), make_encoder()
+    moved = before = snapshot(kg, encoder, TEXT)
+    for number in (1, 2):
+        kg.add_fact("a:1", "rhymes", f"a:{number + 1}", evidence())
+        moved = snapshot(kg, encoder, TEXT, before=moved, changed=touched_since(kg, moved.revision))
+        assert moved == snapshot(kg, encoder, TEXT) and moved.unknown_facts == number
+    assert before.unknown_facts == 0
+
+
+def test_names_are_not_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(gnn, "_NAME_VECTORS", {})
+    monkeypatch.setattr(gnn, "_MOST_NAMES", 5)
+    first = gnn._name_vectors(["a", "b", "c", "b"], TEXT)
+    assert torch.equal(first[1], first[3]) and len(gnn._NAME_VECTORS) == 3
+    gnn._name_vectors(["a", "d", "e", "f"], TEXT)
+    assert [name for _, name in gnn._NAME_VECTORS] == ["c", "a", "d", "e", "f"], "b was asked for longest ago, before c"
+    many = gnn._name_vectors([str(number) for number in range(20)], TEXT)
+    assert len(gnn._NAME_VECTORS) == 5 and torch.equal(many, TEXT.embed([str(number) for number in range(20)])), "more than are kept"
+    assert gnn._NAME_VECTORS[TEXT.hash, "19"].untyped_storage().nbytes() == 4 * TEXT.width, "no row that holds on to a whole matrix"
 
 
 # The leak through f's weights

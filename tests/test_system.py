@@ -13,6 +13,7 @@ import torch
 import kglearn.system
 from kglearn.belief import answer_fact
 from kglearn.data import BadInput, Document, clinic_lexicon, load_clinic
+from kglearn.gnn import snapshot
 from kglearn.graph import CLINIC_SCHEMA, Evidence
 from kglearn.policy import NONE
 from kglearn.system import Evolution, Gaps, LearningSystem, SkillTagger, Why, write_json
@@ -158,6 +159,44 @@ def test_the_k_step_twice_is_the_k_step_once(system):
     once = system.kg.fingerprint()
     system.k_step(system.log.rewarded())
     assert system.kg.fingerprint() == once
+
+
+def a_new_fact(system):
+    "The last medicine treats the last disease."
+    medicine, disease = ([entity.key for entity in system.kg.entities() if entity.type == type][-1] for type in ("medicine", "disease"))
+    return medicine, "treats", disease
+
+
+def test_the_snapshot_is_moved_and_is_the_one_from_scratch(system):
+    "After answers, new facts and a forgotten document, by a version in memory and by one from a file."
+    encoder, first = system.live.graph_encoder, system.live.processor.snapshot
+    system.k_step(system.log.rewarded())
+    system.kg.add_fact(*a_new_fact(system), Evidence("", 0, 0, "dictionary", 0.9))
+    for change in (lambda: None, lambda: system.forget(TRAIN[1].id), lambda: system.evolve(epochs=1), lambda: system.rollback(),
+                   lambda: system._take_labels(TRAIN[2:3] + STREAM[1:2], [], "both")):
+        change()
+        assert system.live.graph_encoder.hash == encoder.hash
+        for without in ((), [STREAM[0].id]):
+            moved = system.processor_for(encoder, without).snapshot
+            shown = system.kg.copy()
+            shown.forget_facts([*system.labelled, *without])
+            whole = snapshot(shown, encoder, system.encoder)
+            assert moved == replace(whole, revision=system.kg.revision) and moved.computed < whole.computed
+    assert moved.edges.shape[1] > first.edges.shape[1] and moved.revision > first.revision
+
+
+def test_an_edge_of_a_document_labelled_later_is_not_moved_along(system):
+    "The live version saw the document's fact; now its labels are learnt from, and the moved snapshot must not bring that edge along."
+    head, relation, tail = a_new_fact(system)
+    system.read([STREAM[0].unlabelled()])
+    system.kg.add_fact(head, relation, tail, Evidence(STREAM[0].id, 0, 3, "pattern", 0.9))
+    system.evolve(epochs=1)
+    seen, encoder = system.live.processor.snapshot, system.live.graph_encoder
+    edge = [seen.rows[head], seen.relations.index(relation), seen.rows[tail]]
+    assert edge in seen.edges.T.tolist()
+    system._take_labels([STREAM[0]], [], "both")
+    moved = system.processor_for(encoder).snapshot
+    assert [moved.rows[head], edge[1], moved.rows[tail]] not in moved.edges.T.tolist()
 
 
 def test_a_yes_is_evidence_for_and_a_no_against(system):
