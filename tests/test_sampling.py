@@ -1,4 +1,5 @@
-"""What the lessons of 24_sampling do not carry: brute-force twins, chances, and two real processes."""
+"""What the lessons of 24_sampling do not carry: brute-force twins, chances, two real processes, and names that break tables."""
+import csv
 import json
 import os
 import random
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from kglearn.data import BadInput
 from kglearn.gnn import GraphEncoder, with_inverses
-from kglearn.sampling import NeighborSampler, _without, fit_sampled, random_sampler
+from kglearn.graph import Evidence, KnowledgeGraph
+from kglearn.sampling import NeighborSampler, _without, fit_sampled, random_sampler, to_graphstorm
 
 RELATIONS = ("causes", "treats")
 
@@ -142,6 +144,40 @@ def test_links_that_follow_a_rule_are_learnt_from_samples():
     losses = fit_sampled(GraphEncoder(RELATIONS, width=12, dim=8, dropout=0), features, edges, (5, 5), epochs=6, batch_size=100, others=30,
                          learning_rate=0.02)
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_steps_end_an_epoch_early():
+    edges, features = some_edges(200, 40), torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    def losses(**options):
+        return fit_sampled(GraphEncoder(RELATIONS, width=12, dim=8, dropout=0), features, edges, (3, 3), batch_size=50, others=10, **options)
+    assert losses(epochs=1, steps=1) != losses(epochs=1) and losses(epochs=1, steps=4) == losses(epochs=1) == losses(epochs=1, steps=99)
+
+
+# Handing over
+
+def test_graphstorm_gets_every_believed_fact_once_whatever_things_are_called(tmp_path):
+    kg = KnowledgeGraph()
+    for key, name, type in (("a", 'said "no", twice', "../../etc"), ("b\n", "发热", ""), ("c", "<b>", "x,y"), ("d", "alone", "x,y")):
+        kg.add_entity(key, name, type)
+    facts = [("a", "causes, or not", "c", 0.9), ("b\n", "../up", "a", 0.8), ("c", "causes, or not", "c", 0.9), ("a", "causes, or not", "b\n", 0.2)]
+    for *fact, confidence in facts:
+        kg.add_fact(*fact, Evidence("", 0, 0, "pattern", confidence))
+    place = to_graphstorm(kg, tmp_path / "new" / "folder")
+    conf = json.loads(place.read_text(encoding="utf-8"))
+    def rows(entry):
+        assert entry["format"] == {"name": "csv", "separator": ","}
+        return [row for file in entry["files"] for row in csv.DictReader(open(place.parent / file, encoding="utf-8", newline=""))]
+    nodes = {(entry["node_type"], row[entry["node_id_col"]], row["name"]) for entry in conf["nodes"] for row in rows(entry)}
+    assert nodes == {(entity.type or "untyped", entity.key, entity.name) for entity in kg.entities()}
+    edges = [(row[entry["source_id_col"]], entry["relation"], row[entry["dest_id_col"]]) for entry in conf["edges"] for row in rows(entry)]
+    type_of = {entity.key: entity.type or "untyped" for entity in kg.entities()}
+    assert sorted(edges) == sorted((head, [type_of[head], relation, type_of[tail]], tail) for head, relation, tail, confidence in facts if confidence > 0.5)
+    assert all(entry["labels"] == [{"task_type": "link_prediction", "split_pct": [0.8, 0.1, 0.1]}] for entry in conf["edges"])
+    assert {path.name for path in place.parent.iterdir()} == {"gconstruct.json", *(f"{kind}-{number}.csv" for kind in ("nodes", "edges") for number in range(3))}
+
+
+def test_an_empty_graph_is_handed_over_empty(tmp_path):
+    assert json.loads(to_graphstorm(KnowledgeGraph(), tmp_path).read_text(encoding="utf-8")) == {"version": "gconstruct-v0.1", "nodes": [], "edges": []}
 
 
 # Two processes
