@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #963f5bf1
+# %% ../nbs/20_gnn.ipynb #dc00f830
 import copy
 import hashlib
 import json
@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from .data import BadInput
 from .graph import Fact, KnowledgeGraph, NameEvidence
 from .plots import plot_lines, plot_scatter
-from .text import Encoder, load_halves, save_halves
+from .text import Encoder, load_halves, save_halves, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def with_inverses(edges: Tensor, relation_count: int) -> Tensor:
     head, relation, tail = edges
     return torch.cat([edges, torch.stack([tail, relation + relation_count, head])], 1)
 
-# %% ../nbs/20_gnn.ipynb #18b1eae1
+# %% ../nbs/20_gnn.ipynb #ebc9dfe7
 class GraphEncoder(nn.Module):
     """f: names and edges to node vectors; text features, a linear map, then layers of messages with residuals.
 
@@ -85,14 +85,16 @@ class GraphEncoder(nn.Module):
             self.convs = nn.ModuleList(_make_layer(layer, dim, 2 * len(self.relations) or 1, bases) for _ in range(layers))
             self.relation_vectors = nn.Parameter(torch.randn(len(self.relations), dim) / dim ** 0.5)
 
-    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
-        """Text features `[nodes, width]` and edges `[3, facts]` to node vectors `[nodes, dim]`.
+# %% ../nbs/20_gnn.ipynb #25155f56
+@patch
+def forward(self: GraphEncoder, features: Tensor, edges: Tensor) -> Tensor:
+    """Text features `[nodes, width]` and edges `[3, facts]` to node vectors `[nodes, dim]`.
 
-        Raises:
-            BadInput: features or edges have another shape, are not numbers, or name a node or relation that is not there.
-        """
-        _check_inputs(features, edges, self.lift.in_features, len(self.relations))
-        return self.from_messages(features, with_inverses(edges, len(self.relations)))
+    Raises:
+        BadInput: features or edges have another shape, are not numbers, or name a node or relation that is not there.
+    """
+    _check_inputs(features, edges, self.lift.in_features, len(self.relations))
+    return self.from_messages(features, with_inverses(edges, len(self.relations)))
 
 # %% ../nbs/20_gnn.ipynb #05ad6774
 @patch
@@ -235,7 +237,7 @@ def hash(self: GraphEncoder) -> str:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../nbs/20_gnn.ipynb #4854b9b9
+# %% ../nbs/20_gnn.ipynb #78f5bcc8
 _NAME_VECTORS: dict[tuple[str, str], Tensor] = {}  # by encoder and name, those asked for last at the end
 _MOST_NAMES = 100_000
 
@@ -257,8 +259,13 @@ def _read_names(names: Sequence[str], text_encoder: Encoder) -> dict[str, Tensor
         raise BadInput(f"the text encoder gives no finite vector for the name {broken[0][:40]!r} (and {len(broken) - 1} more): "
                        f"look for damaged weights")
     # Each vector a copy: a row of the matrix would keep all of it in memory.
-    vectors = {name: vector.clone() for name, vector in zip(readable, read)}
+    vectors = {name: _with_strange_words(vector.clone(), name, text_encoder) for name, vector in zip(readable, read)}
     return {name: vectors[name] if name in vectors else _letters(name, text_encoder.width) for name in names}
+
+def _with_strange_words(vector: Tensor, name: str, text_encoder: Encoder) -> Tensor:
+    "A readable name's vector; with those of its words that cannot be read, or all such names with the same other words would share one."
+    strange = " ".join(word for word in (name[start:end] for start, end in words(name)) if not text_encoder.readable(word))
+    return torch.nn.functional.normalize(vector + _letters(strange, text_encoder.width), dim=0) if strange else vector
 
 def _letters(name: str, width: int) -> Tensor:
     "A unit vector for a name nobody can read: the sum of a direction, fixed by lot, for each run of one to three of its characters."
@@ -499,7 +506,16 @@ class LinkHistory:
         return plot_lines({name: list(values) for name, values in series.items()},
                           [str(epoch) for epoch in range(0, len(self.loss), every)], title, "loss (nats)")
 
-# %% ../nbs/20_gnn.ipynb #08d9148f
+# %% ../nbs/20_gnn.ipynb #a8412ba5
+def _links_of(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder) -> GraphTensors:
+    "The graph as f reads it, if there is anything in it for f to learn, or nothing at all."
+    graph = graph_tensors(kg, encoder.relations, text_encoder)
+    if graph.unknown_facts and not graph.edges.shape[1]:
+        raise BadInput(f"none of the {graph.unknown_facts} facts has a relation of this graph encoder ({', '.join(encoder.relations) or 'it has none'}): "
+                       f"was it made for another graph?")
+    return graph
+
+# %% ../nbs/20_gnn.ipynb #aa28955d
 def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, epochs: int = 40, seed: int = 0,
               valid_share: float = 0.1, adjacency: Callable[[Tensor], Tensor] | None = None, learning_rate: float = 0.003,
               parts: int = 4, progress: str = "links") -> LinkHistory:
@@ -519,10 +535,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
     Raises:
         BadInput: the graph has facts, but f knows no relation of theirs.
     """
-    graph = graph_tensors(kg, encoder.relations, text_encoder)
-    if graph.unknown_facts and not graph.edges.shape[1]:
-        raise BadInput(f"none of the {graph.unknown_facts} facts has a relation of this graph encoder ({', '.join(encoder.relations) or 'it has none'}): "
-                       f"was it made for another graph?")
+    graph = _links_of(kg, encoder, text_encoder)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(graph.edges.shape[1], generator=generator)
     held_out = int(valid_share * len(order))
@@ -543,7 +556,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
         encoder.eval()
     return LinkHistory(tuple(losses), tuple(valid_losses), best)
 
-# %% ../nbs/20_gnn.ipynb #242107b1
+# %% ../nbs/20_gnn.ipynb #81f97d9f
 @dataclass(frozen=True, eq=False)
 class GraphSnapshot:
     """H_G = f(G) at one revision, with what K says of each name: the one frozen thing that everybody above shares.
@@ -560,7 +573,7 @@ class GraphSnapshot:
         unreadable: entities whose name the text encoder could not read; their vector comes from their letters and their edges.
         unknown_facts: facts whose relation the graph encoder does not know.
         marks: a number for the name of each row as the text encoder reads it, negative for one that it cannot read; for `before`
-            in `snapshot`, and empty where it would not help.
+            in `snapshot`, and empty where it would not help. Not kept in files, where it would outlive a purge of the name.
         computed: rows that f was run for when it was made; not kept in files.
     """
     revision: int
@@ -576,16 +589,17 @@ class GraphSnapshot:
     marks: tuple[int, ...] = field(default=(), repr=False)
     computed: int = field(default=0, repr=False)
 
-    def __repr__(self) -> str:
-        strange = f", {self.unknown_facts} facts left out whose relation it does not know" if self.unknown_facts else ""
-        return (f"GraphSnapshot(revision {self.revision}: {len(self.rows)} entities, {self.edges.shape[1]} facts, "
-                f"{len(self.aliases)} names, made by graph encoder {self.encoder_hash}{strange})")
-
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, GraphSnapshot) and self._fields() == other._fields()
                 and torch.equal(self.table, other.table) and torch.equal(self.edges, other.edges))
 
-# %% ../nbs/20_gnn.ipynb #8b947ffd
+# %% ../nbs/20_gnn.ipynb #c35109e7
+@patch
+def __repr__(self: GraphSnapshot) -> str:
+    strange = f", {self.unknown_facts} facts left out whose relation it does not know" if self.unknown_facts else ""
+    return (f"GraphSnapshot(revision {self.revision}: {len(self.rows)} entities, {self.edges.shape[1]} facts, "
+            f"{len(self.aliases)} names, made by graph encoder {self.encoder_hash}{strange})")
+
 @patch
 def _fields(self: GraphSnapshot) -> dict:
     "All that is not a tensor, as JSON knows it."
@@ -669,7 +683,7 @@ def _vectors(encoder: GraphEncoder, names: Sequence[str], text_encoder: Encoder,
     head, relation, tail = edges[:, inside]
     return exact(features.double(), torch.stack([numbers[head], relation, numbers[tail]]))[wanted[needed]].half().float()
 
-# %% ../nbs/20_gnn.ipynb #45ea1a53
+# %% ../nbs/20_gnn.ipynb #5b5ea131
 def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, adjacency: Callable[[Tensor], Tensor] | None = None,
              before: GraphSnapshot | None = None, changed: Iterable[str] | None = None) -> GraphSnapshot:
     """Freeze H_G = f(G). Inductive: an entity added a moment ago has a vector, from its name and its edges.
@@ -677,7 +691,7 @@ def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, a
     Args:
         adjacency: for controls, such as `rewired`: a function of the edges that gives those which messages travel along.
         before: an earlier snapshot by the same encoder. Rows that nothing near has changed are taken over from it: the
-            same table for less work. Of one that was made with `adjacency`, nothing is taken over.
+            same table for less work. Of one that was read from a file, or made with `adjacency`, nothing is taken over.
         changed: keys of all entities of which the graph may say other things than when `before` was made of it, as
             `history.touched_since(kg, before.revision)` gives them; then only facts at these are read from it.
     Raises:
@@ -801,11 +815,11 @@ def rewired(edges: Tensor, seed: int = 0) -> Tensor:
     tails[places] = edges[2][dealt]
     return torch.stack([edges[0], edges[1], tails])
 
-# %% ../nbs/20_gnn.ipynb #4d2fc7b9
+# %% ../nbs/20_gnn.ipynb #eb7e5a9a
 @patch
 def save(self: GraphSnapshot, folder: Path | str) -> None:
     "Write `snapshot.safetensors` and `snapshot.json`."
-    tensors = {"table": self.table.half().contiguous(), "edges": self.edges.contiguous(), "marks": torch.tensor(self.marks, dtype=torch.long)}
+    tensors = {"table": self.table.half().contiguous(), "edges": self.edges.contiguous()}
     save_halves(Path(folder), "snapshot", tensors, self._fields())
 
 @patch(cls_method=True)
@@ -821,8 +835,7 @@ def load(cls: GraphSnapshot, folder: Path | str) -> GraphSnapshot:
         if len(tensors["table"]) != 1 + len(rows) or not (isinstance(fields["revision"], int) and isinstance(fields["encoder_hash"], str)):
             raise ValueError("another number of rows than of entities, or no revision or hash")
         return cls(fields["revision"], fields["encoder_hash"], aliases, rows, tuple(fields["types"]), tensors["table"].float(),
-                   tensors["edges"], tuple(fields["relations"]), fields["unreadable"], fields["unknown_facts"],
-                   tuple(tensors["marks"].tolist()) if "marks" in tensors else ())
+                   tensors["edges"], tuple(fields["relations"]), fields["unreadable"], fields["unknown_facts"])
     return load_halves(Path(folder), "snapshot", made)
 
 # %% ../nbs/20_gnn.ipynb #e88711eb

@@ -113,7 +113,7 @@ class Version:
     card: dict
     relater: TrainedRelater | None = None
 
-# %% ../nbs/60_system.ipynb #3d8407ef
+# %% ../nbs/60_system.ipynb #2e2b09a7
 class LearningSystem:
     """A workspace: one directory that holds knowledge K, skill S, and what the environment E has answered.
 
@@ -129,6 +129,7 @@ class LearningSystem:
         self.log = FeedbackLog(folder / "feedback.db")
         self.encoder = shared_encoder(settings["encoder"])
         self._live: Version | None = None
+        self._frozen: GraphSnapshot | None = None
 
     def close(self) -> None:
         "Close both files."
@@ -391,17 +392,18 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
-# %% ../nbs/60_system.ipynb #48be7bf4
+# %% ../nbs/60_system.ipynb #f39650ef
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."
-    shown, live = self.kg.copy(), self._live
+    shown = self.kg.copy()
     revision = shown.revision
     shown.forget_facts([*self.labelled, *without_facts_of])
-    before = live.processor.snapshot if live and live.graph_encoder.hash == graph_encoder.hash else None
+    before = self._frozen if self._frozen and self._frozen.encoder_hash == graph_encoder.hash else None
     changed = self._changed_since(shown, before.revision) if before else None
-    frozen = snapshot(shown, graph_encoder, self.encoder, before=before, changed=changed)
-    return SkillProcessor(replace(frozen, revision=revision), self.types, self.encoder)
+    frozen = replace(snapshot(shown, graph_encoder, self.encoder, before=before, changed=changed), revision=revision)
+    self._frozen = self._frozen if without_facts_of else frozen
+    return SkillProcessor(frozen, self.types, self.encoder)
 
 @patch
 def _changed_since(self: LearningSystem, shown: KnowledgeGraph, revision: int) -> list[str] | None:

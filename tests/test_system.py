@@ -168,7 +168,7 @@ def a_new_fact(system):
 
 
 def test_the_snapshot_is_moved_and_is_the_one_from_scratch(system):
-    "After answers, new facts and a forgotten document, by a version in memory and by one from a file."
+    "After answers, new facts, a forgotten document, a round, a rollback and other labels."
     encoder, first = system.live.graph_encoder, system.live.processor.snapshot
     system.k_step(system.log.rewarded())
     system.kg.add_fact(*a_new_fact(system), Evidence("", 0, 0, "dictionary", 0.9))
