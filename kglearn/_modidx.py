@@ -281,7 +281,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'kglearn.gnn._name_vectors': ('gnn.html#_name_vectors', 'kglearn/gnn.py'),
                              'kglearn.gnn._read_names': ('gnn.html#_read_names', 'kglearn/gnn.py'),
                              'kglearn.gnn._rgcn_layer': ('gnn.html#_rgcn_layer', 'kglearn/gnn.py'),
-                             'kglearn.gnn._signs': ('gnn.html#_signs', 'kglearn/gnn.py'),
                              'kglearn.gnn._stale': ('gnn.html#_stale', 'kglearn/gnn.py'),
                              'kglearn.gnn._vectors': ('gnn.html#_vectors', 'kglearn/gnn.py'),
                              'kglearn.gnn._with_strange_words': ('gnn.html#_with_strange_words', 'kglearn/gnn.py'),

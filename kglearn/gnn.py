@@ -335,33 +335,30 @@ class Answers:
         rows, places = rows_and_places(counts)
         return rows, self.tails[first[rows] + places]
 
-# %% ../nbs/20_gnn.ipynb #e3e92ba1
-def realistic_ranks(scores: Tensor, targets: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Tensor:
+# %% ../nbs/20_gnn.ipynb #a3ebc18c
+def realistic_ranks(scores: Tensor, targets: Tensor, known: tuple[Tensor, Tensor] | None = None, rows: Tensor | None = None) -> Tensor:
     """Rank of each target among the nodes, counted from 1: 1 + nodes above it + half of those level with it.
 
     Other known answers are left out of the race ("filtered", Bordes et al. 2013). On ties this is the mean of the best
     and the worst rank (Berrendorf et al. 2020): a model that gives every node the same score gets the rank of chance.
 
     Args:
-        scores: `[batch, nodes]`.
-        targets: `[batch]`.
+        scores: `[questions, nodes]`, without NaN; they are left as they are.
+        targets: `[n]`, nodes.
         known: pairs `(question, node)` as `Answers` gives them; the targets may be among them, and a pair may stand twice.
+        rows: `[n]`, the question of each target; if not given, each question has one, in the same order.
     Returns:
-        `[batch]`, multiples of one half.
+        `[n]`, multiples of one half.
     """
-    own = scores[torch.arange(len(targets)), targets]
-    ahead = _signs(scores, own[:, None]).sum(1, dtype=torch.float32)
-    race = torch.full_like(ahead, scores.shape[1] - 1)
+    rows = torch.arange(len(targets)) if rows is None else rows
+    own = scores[rows, targets]
     if known is not None:
-        pairs = (known[0] * scores.shape[1] + known[1]).unique()
-        rows, nodes = pairs // scores.shape[1], pairs % scores.shape[1]
-        ahead = ahead.index_add(0, rows, -_signs(scores[rows, nodes], own[rows]).float())
-        race = race.index_add(0, rows, -(nodes != targets[rows]).float())
-    return 1 + (race + ahead) / 2
-
-def _signs(scores: Tensor, own: Tensor) -> Tensor:
-    "1 where a score is above the target's own, -1 below, 0 level: so are two infinities, whose difference is no number."
-    return (scores - own).nan_to_num_(0.0).sign_()
+        scores = scores.flatten().index_fill(0, known[0] * scores.shape[1] + known[1], math.nan).view_as(scores)
+    marked = scores.isnan()
+    race = scores.shape[1] - 1 - marked.sum(1)[rows] + marked[rows, targets]
+    # Two infinities are level, too: their difference is no number, and counts 0 like a mark.
+    signs = scores.index_select(0, rows).sub_(own[:, None]).nan_to_num_(0.0).sign_()
+    return 1 + (race + signs.sum(1, dtype=torch.float32)) / 2
 
 # %% ../nbs/20_gnn.ipynb #d2378201
 @dataclass(frozen=True)
@@ -387,7 +384,7 @@ class LinkScores:
         hits = [(ranks <= top).double().mean().item() for top in (1, 3, 10)]
         return cls((1 / ranks.double()).mean().item(), *hits, len(ranks), left_out)
 
-# %% ../nbs/20_gnn.ipynb #fa99e2a3
+# %% ../nbs/20_gnn.ipynb #cb9633ac
 class LinkScorer(Protocol):
     "Anything that scores every node as the answer to \"which node does this head reach by this relation?\"."
     def scores(self, heads: Tensor, relations: Tensor) -> Tensor:
@@ -420,11 +417,11 @@ def link_ranks(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count:
     ranks = torch.zeros(len(order))
     for question, places in zip(questions.split(batch_size), order.split(batch_size)):
         different, rows = question.unique_consecutive(return_inverse=True)
-        scores = scorer.scores(different // width, different % width)
+        heads, relations = different // width, different % width
+        scores = scorer.scores(heads, relations)
         if scores.numel() and scores.amax().isnan():  # the largest is NaN if any is
             raise BadInput("a link score is not a number (NaN): look for NaN in the features, or train with a smaller learning rate")
-        heads, relations, targets = asked[:, places]
-        ranks[places] = realistic_ranks(scores.index_select(0, rows), targets, answers(heads, relations))
+        ranks[places] = realistic_ranks(scores, asked[2, places], answers(heads, relations), rows)
     return ranks.reshape(2, -1)
 
 def evaluate_links(scorer: LinkScorer, facts: Tensor, known: Tensor, relation_count: int, batch_size: int = 1024) -> LinkScores:

@@ -375,7 +375,7 @@ def make_encoder(encoder: str | type[nn.Module] | nn.Module, relations: Sequence
         return NodeTable(table)
     return made if isinstance(made, nn.Module) else made(relations, width=width, dim=table.shape[1], seed=seed)
 
-# %% ../nbs/21_links.ipynb #fd357202
+# %% ../nbs/21_links.ipynb #e5b6dd77
 class LinkModel(nn.Module):
     """Node vectors and a decoder: a link scorer that can be trained.
 
@@ -386,11 +386,11 @@ class LinkModel(nn.Module):
         encoder: one of `ENCODERS`, by name, class or instance: "none" for a table, or what makes vectors
             `[nodes, decoder.node_numbers * dim]` of `features [nodes, width]` and `edges [3, facts]`.
         features: what the encoder reads; if not given, a learnt table, as wide as the vectors. A table reads none.
-        adjacency: for controls, such as `rewired`: a function of the edges that gives those which messages travel along.
+        adjacency: for controls, such as `rewired`: a function of the edges that gives one in place of each, in their order, or none at all.
         seed: of the first vectors.
     Raises:
-        BadInput: features are not numbers, or not one row for each node; there is no such decoder or encoder; or a table
-            would have to say something about entities that train does not have.
+        BadInput: features are not numbers, or not one row for each node; there is no such decoder or encoder; adjacency
+            gives another number of edges; or a table would have to say something about entities that train does not have.
     """
     def __init__(self, triples: Triples, decoder: str | type[Decoder] | Decoder = "complex", dim: int = 256,
                  encoder: str | type[nn.Module] | nn.Module = "none", features: Tensor | None = None,
@@ -410,12 +410,14 @@ class LinkModel(nn.Module):
             else:
                 self.register_buffer("features", features)
         self.register_buffer("edges", triples.train if adjacency is None else adjacency(triples.train))
+        if self.edges.shape[1] not in (0, triples.train.shape[1]):
+            raise BadInput(f"adjacency gives {self.edges.shape[1]} edges for {triples.train.shape[1]} facts of train: give one for each, in their order, or none")
         self.encoder_name = encoder if isinstance(encoder, str) else type(self.encoder).__name__
         if triples.unseen and (features is None or is_table):
             raise BadInput(f"{triples.unseen} facts of valid and test have entities that train does not have, and a table of node vectors learns "
                            f"nothing about those: use an encoder of features, or leave them out with triples.without_unseen()")
 
-# %% ../nbs/21_links.ipynb #0f0cce75
+# %% ../nbs/21_links.ipynb #6404bfde
 def _check_features(features: Tensor | None, count: int) -> None:
     "A `BadInput` if they are not a row of numbers for each of so many nodes."
     if features is not None and (features.ndim != 2 or len(features) != count or not features.isfinite().all()):
@@ -425,7 +427,7 @@ def _check_features(features: Tensor | None, count: int) -> None:
 @patch
 def nodes(self: LinkModel, but: Tensor | None = None) -> Tensor:
     "Vectors `[nodes, numbers]`; `but` are edges (their places) that carry no message."
-    if but is None or isinstance(self.encoder, NodeTable):
+    if but is None or isinstance(self.encoder, NodeTable) or not self.edges.shape[1]:
         return self.encoder(self.features, self.edges)
     carried = torch.ones(self.edges.shape[1], dtype=torch.bool).index_fill(0, but, False)
     return self.encoder(self.features, self.edges[:, carried])

@@ -141,6 +141,34 @@ def test_ranks_are_those_of_the_definition(seed, nodes, relations, batch_size):
     assert ranks.tolist() == brute_force(scorer, facts, known, relations)
 
 
+class Kept:
+    "A scorer that hands out the very scores that it keeps."
+    def __init__(self, scores: torch.Tensor, width: int):
+        self.table, self.kept, self.width = scores, scores.flatten(0, 1), width  # [relations and inverses, nodes, nodes]
+
+    def scores(self, heads, relations):
+        places = relations * self.width + heads
+        first = int(places[0])
+        return self.kept[first:first + len(places)] if torch.equal(places, torch.arange(first, first + len(places))) else self.kept[places]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_ranks_with_ties_infinities_and_questions_asked_again(data):
+    "Known facts may stand twice, and may leave the asked ones out; the scorer's own scores stay as they are."
+    nodes, relations = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 2))
+    fact = st.tuples(st.integers(0, nodes - 1), st.integers(0, relations - 1), st.integers(0, nodes - 1))
+    asked, known = data.draw(st.lists(fact, min_size=1, max_size=12)), data.draw(st.lists(fact, max_size=25))
+    number = st.sampled_from([-math.inf, -1.0, 0.0, 1e-40, 1.0, math.inf])
+    count = 2 * relations * nodes * nodes
+    scorer = Kept(torch.tensor(data.draw(st.lists(number, min_size=count, max_size=count))).reshape(2 * relations, nodes, nodes), nodes)
+    before = scorer.table.clone()
+    facts, others = (torch.tensor(part, dtype=torch.long).reshape(-1, 3).T for part in (asked, known))
+    ranks = link_ranks(scorer, facts, others, relations, data.draw(st.integers(1, 9)))
+    assert ranks.tolist() == brute_force(scorer, asked, {*asked, *known}, relations)
+    assert torch.equal(scorer.table, before)
+
+
 def test_a_constant_gets_what_chance_gets():
     facts = torch.stack([torch.arange(50), torch.zeros(50, dtype=torch.long), torch.arange(50).flip(0)])
     scores = evaluate_links(Table(torch.zeros(2, 200, 200)), facts, facts, 1)
@@ -376,6 +404,7 @@ def test_no_facts_to_choose_by_is_no_error():
     (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")])), "1 facts .* does not have"),
     (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")]), encoder="sage"), "1 facts .* does not have"),
     (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")]), features=torch.zeros(3, 2)), "1 facts .* does not have"),
+    (lambda: LinkModel(TRIPLES, adjacency=lambda edges: edges[:, :7]), "adjacency gives 7 edges for"),
     (lambda: LinkModel(TRIPLES).fit(LinkRecipe(optimizer="sgd")), "no optimizer 'sgd'"),
 ])
 def test_what_cannot_be_made_is_refused(make, message):
@@ -392,6 +421,9 @@ def test_a_network_in_place_of_the_table():
     assert torch.allclose(plain.nodes(but=torch.arange(TRIPLES.train.shape[1])), model(lambda edges: edges[:, :0]).nodes(), atol=1e-6), "no edges left"
     curves = plain.fit(LinkRecipe(epochs=4, batch_size=100, optimizer="adam", learning_rate=0.01, n3=0), progress="")
     assert curves.loss[-1] < curves.loss[0]
+    alone = model(lambda edges: edges[:, :0])
+    alone.fit(LinkRecipe(epochs=1), progress="")
+    assert torch.equal(alone.nodes(), alone.nodes(but=torch.tensor([0]))), "the control without messages is trained like the others"
     unseen = as_triples([("a", "r", "b")], [("a", "r", "c")])
     network = GraphEncoder(unseen.relations, width=5, dim=4)
     assert LinkModel(unseen, "distmult", 4, network, torch.zeros(3, 5)).evaluate("valid").count == 2, "it has a vector for whoever comes"
