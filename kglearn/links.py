@@ -487,7 +487,7 @@ class LinkRecipe:
     every: int = 2
     seed: int = 0
 
-# %% ../nbs/21_links.ipynb #0603b1da
+# %% ../nbs/21_links.ipynb #fea6fbf0
 @dataclass(frozen=True)
 class LinkCurves:
     """How training went, evaluation by evaluation.
@@ -510,7 +510,9 @@ class LinkCurves:
 
     def plot(self, title: str = "Known facts are learnt by heart; new ones are what counts") -> "Figure":
         "MRR on both parts by epoch."
-        return plot_lines({"train": list(self.train), "valid": list(self.valid)}, list(map(str, self.epochs)), title, "filtered MRR")
+        figure = plot_lines({"train": list(self.train), "valid": list(self.valid)}, list(map(str, self.epochs)), title, "filtered MRR")
+        figure.axes[0].set_xlabel("epoch")
+        return figure
 
 # %% ../nbs/21_links.ipynb #6fd33457
 class _Questions:

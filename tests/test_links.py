@@ -100,6 +100,34 @@ def test_what_spoils_a_split_is_counted():
         assert count in repr(found)
 
 
+@pytest.mark.parametrize("facts, message", [([], "train has no fact"), ([("a", "r", "a")], "one node only, 'a'")])
+def test_a_knowledge_graph_of_next_to_nothing_is_refused(facts, message):
+    kg = KnowledgeGraph()
+    for entity in ("a", "b"):
+        kg.add_entity(entity, entity, "thing")
+    kg.add_facts((*fact, Evidence("", 0, 0, "register", 0.9)) for fact in facts)
+    with pytest.raises(BadInput, match=message):
+        kg_triples(kg)
+
+
+def test_facts_that_stand_twice_train_the_same_model():
+    rows = [(TRIPLES.entities[h], TRIPLES.relations[r], TRIPLES.entities[t]) for h, r, t in TRIPLES.train.T.tolist()]
+    once, twice = as_triples(rows), as_triples([*rows, *rows])
+    assert twice.duplicates == len(rows) and graph_hash(once) == graph_hash(twice)
+    models = [LinkModel(triples, "complex", 4) for triples in (once, twice)]
+    first, second = (model.fit(LinkRecipe(epochs=2), progress="") for model in models)
+    assert first == second and torch.equal(models[0].nodes(), models[1].nodes())
+
+
+@pytest.mark.parametrize("encoder", ["none", *sorted(LAYERS)])
+def test_a_fact_from_a_node_to_itself_is_learnt_like_any_other(encoder):
+    triples = as_triples([("a", "r", "a"), ("a", "r", "b"), ("b", "s", "b")], [("b", "r", "b")])
+    assert triples.self_facts == 3
+    model = LinkModel(triples, "complex", 4, encoder)
+    curves = model.fit(LinkRecipe(epochs=3), progress="")
+    assert all(map(math.isfinite, curves.loss)) and model.evaluate("valid").count == 2
+
+
 def test_another_graph_is_numbered_by_the_first_ones_relations():
     first = as_triples([("a", "r", "b"), ("a", "s", "b")])
     assert as_triples([("c", "s", "d")], relations=first.relations).train.tolist() == [[0], [1], [1]]
