@@ -444,7 +444,7 @@ class VectorScorer:
         "As in `LinkScorer`."
         return self.encoder.link_scores(self.vectors, heads, relations)
 
-# %% ../nbs/20_gnn.ipynb #955b24fa
+# %% ../nbs/20_gnn.ipynb #b97c17d6
 class _LinkRun:
     "What the steps of one training share."
     def __init__(self, encoder: GraphEncoder, features: Tensor, train: Tensor, messages: Tensor, learning_rate: float):
@@ -460,11 +460,9 @@ class _LinkRun:
         losses = []
         for part in parts:
             carried = torch.ones(self.train.shape[1], dtype=torch.bool).index_fill(0, part, False)
-            loss = self.loss(self.encoder(self.features, self.messages[:, carried]), self.train[:, part])
             self.optimizer.zero_grad()
-            loss.backward()
+            losses.append(self.backward(self.encoder(self.features, self.messages[:, carried]), self.train[:, part]))
             self.optimizer.step()
-            losses.append(loss.item())
         return sum(losses) / len(losses)
 
     def loss(self, vectors: Tensor, facts: Tensor) -> Tensor:
@@ -476,11 +474,31 @@ class _LinkRun:
         others[torch.arange(len(targets)), targets] = False
         return cross_entropy(scores.masked_fill(others, -math.inf), targets)
 
-    @torch.no_grad()
-    def valid_loss(self, facts: Tensor) -> float:
-        "The same of facts that are not trained on."
-        self.encoder.eval()
-        return self.loss(self.encoder(self.features, self.messages), facts).item()
+# %% ../nbs/20_gnn.ipynb #e12c45a4
+_MOST_SCORES = 2 ** 26  # at once; 256 MB, and a few times as much for the gradient
+
+@patch
+def portions(self: _LinkRun, vectors: Tensor, facts: Tensor) -> Iterable[Tensor]:
+    "The mean loss of some facts in portions that add up to it, each of as many facts as may be asked about at once."
+    for portion in facts.split(max(_MOST_SCORES // (2 * len(vectors)), 1), 1):
+        yield self.loss(vectors, portion) * (portion.shape[1] / facts.shape[1])
+
+@patch
+def backward(self: _LinkRun, vectors: Tensor, facts: Tensor) -> float:
+    "Mean loss of the facts, gone through backwards."
+    loss, leaf = 0.0, vectors.detach().requires_grad_()
+    for portion in self.portions(leaf, facts):
+        portion.backward()
+        loss += portion.item()
+    vectors.backward(leaf.grad)
+    return loss
+
+@patch
+@torch.no_grad()
+def valid_loss(self: _LinkRun, facts: Tensor) -> float:
+    "The same of facts that are not trained on."
+    self.encoder.eval()
+    return sum(portion.item() for portion in self.portions(self.encoder(self.features, self.messages), facts))
 
 # %% ../nbs/20_gnn.ipynb #bd15eedc
 @dataclass(frozen=True)

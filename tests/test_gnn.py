@@ -473,6 +473,21 @@ def test_an_edge_never_predicts_itself(monkeypatch):
     assert len(set.union(*asked)) == 40, "and all facts are asked for"
 
 
+def test_questions_in_portions_have_the_gradient_of_all_at_once(monkeypatch):
+    "Two questions at a time, or all: the same loss, and the same gradient of every weight."
+    facts, features = torch.stack([torch.randint(size, (40,), generator=torch.Generator().manual_seed(0)) for size in (30, 2, 30)]), torch.randn(30, 96, dtype=torch.double)
+    def of_all(most):
+        monkeypatch.setattr(gnn, "_MOST_SCORES", most)
+        encoder = make_encoder(dropout=0).double()
+        run = gnn._LinkRun(encoder, features, facts, facts, 0.1)
+        loss = run.backward(encoder(features, facts[:, 20:]), facts[:, :17])
+        return loss, run.valid_loss(facts[:, :17]), [weights.grad for weights in encoder.parameters()]
+    (loss, valid, gradients), (other_loss, _, other_gradients) = of_all(2 ** 26), of_all(5 * 2 * 30)
+    assert other_loss == pytest.approx(loss, abs=1e-12) and of_all(1)[1] == pytest.approx(valid, abs=1e-12)
+    for gradient, other in zip(gradients, other_gradients):
+        torch.testing.assert_close(other, gradient, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("message_passing", [True, False])
 def test_the_seed_decides(message_passing):
     kg = graph_of(some_facts(60))
