@@ -566,7 +566,7 @@ class Trained:
         "F1 on the labelled documents, read so."
         return float(f1_of(self.counts.sum(0)))
 
-# %% ../nbs/31_skill.ipynb #5f29508a
+# %% ../nbs/31_skill.ipynb #0a699225
 def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], processor: SkillProcessor, recipe: Recipe = Recipe(),
                 answered: Sequence[Window] = (), seed: int = 0, more: Sequence[Window] = (), progress: str = "") -> Trained:
     """Train a skill from labelled windows, and from answered ones beside them.
@@ -579,7 +579,11 @@ def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], p
         documents: the labelled documents by id.
         answered: windows of spans that people were asked about (see `policy.with_answers`).
         more: labelled windows that are trained on and never held out.
+    Raises:
+        BadInput: fewer than two documents are labelled, so that none can be read by a model that has not seen it.
     """
+    if len(documents) < 2:
+        raise BadInput(f"{len(documents)} labelled documents: label two at least, since each is read once by a model that learnt from the others")
     config = SkillConfig(processor.types, recipe.fusion, processor.layers, len(processor.layers) * processor.encoder.width,
                          recipe.hidden, encoder_name=processor.encoder.name, encoder_hash=processor.encoder.hash)
     folds = [{id for id in sorted(documents)[number::recipe.folds]} for number in range(recipe.folds)]

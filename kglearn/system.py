@@ -328,7 +328,7 @@ def read(self: LearningSystem, documents: Iterable[Document], progress: str = ""
     self.event("read", **asdict(report))
     return report
 
-# %% ../nbs/60_system.ipynb #9dedbca4
+# %% ../nbs/60_system.ipynb #0393b95a
 RELATERS = ("both", "patterns", "trained")
 FIRST_TERMS = (TaskTerm(), AdversarialTerm())
 # An answered span weighs about as much as a labelled one: a batch has ten times more of the latter, most of them easy.
@@ -343,6 +343,8 @@ def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[D
         fusions: candidates; the best on golden (without golden documents: on the labelled ones, out of fold) goes live, the
             first of them where they tie; all are kept in `candidates/`.
         relater: what finds facts from now on: cues (`"patterns"`), what is trained on the marked relations (`"trained"`), or both.
+    Raises:
+        BadInput: fewer than two labelled documents, one without labels, or no such relater.
     """
     self._take_labels(list(labelled), list(golden), relater)
     label = f"{progress} {{}}".format if progress else lambda what: ""
@@ -359,7 +361,7 @@ def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[D
     self.keep(Version(self.next_name(), candidates[chosen].skill, processor, graph_encoder, card, trained_relater))
     return self.live
 
-# %% ../nbs/60_system.ipynb #693e2a29
+# %% ../nbs/60_system.ipynb #4925a48a
 @patch
 def _take_labels(self: LearningSystem, labelled: Sequence[Document], golden: Sequence[Document], relater: str) -> None:
     "Keep what is to be learnt from, and put the labels of the labelled documents into K."
@@ -367,6 +369,8 @@ def _take_labels(self: LearningSystem, labelled: Sequence[Document], golden: Seq
         raise BadInput(f"no relater {relater!r}: choose one of {', '.join(RELATERS)}")
     if any(document.mentions is None for document in [*labelled, *golden]):
         raise BadInput("a document without labels was given to learn from: give it to read() or act() instead")
+    if len(labelled) < 2:
+        raise BadInput(f"{len(labelled)} labelled documents: give two at least, since each is read once by a skill that learnt from the others")
     self._keep_labels("labelled", labelled)
     self._keep_labels("golden", golden)
     with self.kg.transaction("labelled documents"):

@@ -70,6 +70,8 @@ def test_unlabelled_documents_teach_nothing_and_leave_nothing(empty):
         empty.learn([TRAIN[0], TRAIN[1].unlabelled()])
     with pytest.raises(BadInput, match="without labels"):
         empty.learn(TRAIN, [GOLDEN[0].unlabelled()])
+    with pytest.raises(BadInput, match="1 labelled documents: give two at least"):
+        empty.learn(TRAIN[:1])
     assert not empty.labelled and not empty.kg.documents() and not (empty.folder / "labelled.jsonl").exists()
 
 
@@ -194,7 +196,7 @@ def test_an_edge_of_a_document_labelled_later_is_not_moved_along(system):
     seen, encoder = system.live.processor.snapshot, system.live.graph_encoder
     edge = [seen.rows[head], seen.relations.index(relation), seen.rows[tail]]
     assert edge in seen.edges.T.tolist()
-    system._take_labels([STREAM[0]], [], "both")
+    system._take_labels([STREAM[0], TRAIN[0]], [], "both")
     moved = system.processor_for(encoder).snapshot
     assert [moved.rows[head], edge[1], moved.rows[tail]] not in moved.edges.T.tolist()
 
