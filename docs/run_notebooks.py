@@ -6,6 +6,7 @@ A benchmark is run with three seeds, or $KGLEARN_SEEDS, and its figures go to do
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,13 @@ from nbclient.exceptions import CellExecutionError
 DOCS = Path(__file__).resolve().parent
 NOTEBOOKS = DOCS.parent / "nbs"
 BENCHMARKS = NOTEBOOKS / "benchmarks"
+
+
+def drop_bars(notebook: nbformat.NotebookNode) -> None:
+    "Take out the progress bars: in a file they stand at nought for good."
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not re.search(r"\d+%\|.*it/s\]", output.get("data", {}).get("text/plain", ""))]
 
 
 def run(path: Path) -> str:
@@ -35,6 +43,7 @@ def run(path: Path) -> str:
         client.execute()
     except CellExecutionError as error:
         return str(error)
+    drop_bars(notebook)
     if is_benchmark:
         result = json.loads(notebook.cells.pop().outputs[0].text)
         (DOCS / "benchmarks" / f"{path.stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
