@@ -311,7 +311,9 @@ def test_too_few_labels(labelled, tmp_path, options, said):
 def test_interrupted_answered_and_gone_on_with(labelled, tmp_path):
     "Ctrl-C in the middle of learning; the same command goes on; a person answers from a pipe; the next run learns from it."
     words = ["run", labelled / "labelled.jsonl", labelled / "bare.jsonl", "-w", tmp_path / "w"]
-    running = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=_quiet())
+    # A program that a shell starts in the background is deaf to Ctrl-C, and so would be what it starts.
+    running = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=_quiet(),
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     seen = b""
     while b"skill none:" not in seen and running.poll() is None:
         seen += running.stderr.read1()
