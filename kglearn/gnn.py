@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #dc00f830
+# %% ../nbs/20_gnn.ipynb #8b4da899
 import copy
 import hashlib
 import json
@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -237,7 +238,7 @@ def hash(self: GraphEncoder) -> str:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../nbs/20_gnn.ipynb #78f5bcc8
+# %% ../nbs/20_gnn.ipynb #54e1cec2
 _NAME_VECTORS: dict[tuple[str, str], Tensor] = {}  # by encoder and name, those asked for last at the end
 _MOST_NAMES = 100_000
 
@@ -246,7 +247,7 @@ def _name_vectors(names: Sequence[str], text_encoder: Encoder) -> Tensor:
     known = {name: _NAME_VECTORS.pop((text_encoder.hash, name), None) for name in names}
     known |= _read_names([name for name, vector in known.items() if vector is None], text_encoder)
     _NAME_VECTORS.update({(text_encoder.hash, name): vector for name, vector in known.items()})
-    for oldest in list(_NAME_VECTORS)[:max(len(_NAME_VECTORS) - _MOST_NAMES, 0)]:
+    for oldest in list(islice(_NAME_VECTORS, max(len(_NAME_VECTORS) - _MOST_NAMES, 0))):
         del _NAME_VECTORS[oldest]
     return torch.stack([known[name] for name in names]) if names else torch.zeros(0, text_encoder.width)
 

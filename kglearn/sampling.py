@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['Sample', 'NeighborSampler', 'random_sampler', 'fit_sampled', 'to_graphstorm']
 
-# %% ../nbs/24_sampling.ipynb #054bbd7f
-import csv
+# %% ../nbs/24_sampling.ipynb #9f95c458
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from .data import BadInput
 from .gnn import GraphEncoder, rows_and_places, with_inverses
 from .graph import KnowledgeGraph
+from .interchange import _write_rows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -189,7 +189,7 @@ def fit_sampled(encoder: GraphEncoder, features: Tensor, edges: Tensor, most: Se
     encoder.eval()
     return tuple(losses)
 
-# %% ../nbs/24_sampling.ipynb #25940991
+# %% ../nbs/24_sampling.ipynb #61955eb3
 def to_graphstorm(kg: KnowledgeGraph, folder: Path | str, min_belief: float = 0.5) -> Path:
     """Write CSV tables of entities and facts, and the `gconstruct.json` by which GraphStorm builds its graph from them.
 
@@ -209,8 +209,9 @@ def to_graphstorm(kg: KnowledgeGraph, folder: Path | str, min_belief: float = 0.
     """
     folder, nodes, edges = Path(folder), defaultdict(list), defaultdict(list)
     folder.mkdir(parents=True, exist_ok=True)
-    types = {entity.key: entity.type or "untyped" for entity in kg.entities()}
-    for entity in kg.entities():
+    entities = kg.entities()
+    types = {entity.key: entity.type or "untyped" for entity in entities}
+    for entity in entities:
         nodes[types[entity.key]].append((entity.key, entity.name))
     for fact in kg.facts():
         if fact.belief >= min_belief:
@@ -226,6 +227,5 @@ def to_graphstorm(kg: KnowledgeGraph, folder: Path | str, min_belief: float = 0.
 
 def _written(folder: Path, name: str, columns: Sequence[str], rows: Iterable[tuple]) -> dict:
     "Write a table; what `gconstruct.json` says of its form and place."
-    with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
-    return {"format": {"name": "csv", "separator": ","}, "files": [f"{name}.csv"]}
+    path = _write_rows(folder / f"{name}.csv", [columns, *rows], tabs=False)
+    return {"format": {"name": "csv", "separator": ","}, "files": [path.name]}
