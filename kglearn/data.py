@@ -229,21 +229,22 @@ def corpus_table(parts: Mapping[str, Sequence[Document]]) -> Table:
     return Table(("part", "documents", "mentions", "entities", "relations"),
                  tuple((name, *counts(documents)) for name, documents in parts.items()))
 
-# %% ../nbs/01_data.ipynb #7c9ee784
+# %% ../nbs/01_data.ipynb #587031cf
 @dataclass(frozen=True)
 class DictionaryEntry:
     """An entity that an external dictionary knows: its id there, its type (empty if not given), its names, the usual one first.
 
-    `also` has other ids of the same entity, which labels may use instead.
+    `also` has other ids of the same entity, which labels may use instead; `description` says what it is, or is empty.
     """
     id: str
     type: str
     names: tuple[str, ...]
     also: tuple[str, ...] = ()
+    description: str = ""
 
-# %% ../nbs/01_data.ipynb #5eb04cf7
+# %% ../nbs/01_data.ipynb #3322b73d
 def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
-    """Read a dictionary, plain or gzip: columns type, name, synonyms (`a|b`) with tabs, or MEDIC's `id||name|synonym`.
+    """Read a dictionary, plain or gzip: columns type, name, synonyms (`a|b`), description with tabs, or MEDIC's `id||name|synonym`.
 
     MEDIC's lines have no type: it stays empty, and is learnt from labels later. A line may begin with several ids of
     one entity, `id|id||name`: the first becomes the entry's, the others stand under `also`.
@@ -257,7 +258,7 @@ def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
             entry = _dictionary_entry(line)
             if entry is None:
                 raise BadInput(
-                    f"{path}, line {number}: neither 'type<TAB>name<TAB>synonyms' nor 'id||name|synonyms': mend it"
+                    f"{path}, line {number}: neither 'type<TAB>name<TAB>synonyms<TAB>description' nor 'id||name|synonyms': mend it"
                 )
             entries.append(entry)
     return entries
@@ -265,15 +266,14 @@ def read_dictionary(path: Path | str) -> list[DictionaryEntry]:
 def _dictionary_entry(line: str) -> DictionaryEntry | None:
     if "||" in line and "\t" not in line:
         ids, _, names = line.partition("||")
-        (id, *also), type = map(str.strip, ids.split("|")), ""
-    elif line.count("\t") in (1, 2):
-        type, name, *synonyms = line.split("\t")
-        also = []
-        id, names = f"{type}:{name.lower()}" if type and name else "", "|".join([name, *synonyms])
+        (id, *also), type, description = map(str.strip, ids.split("|")), "", ""
+    elif 1 <= line.count("\t") <= 3:
+        type, name, synonyms, description = (*line.split("\t"), "", "")[:4]
+        id, names, also = f"{type}:{name.lower()}" if type and name else "", f"{name}|{synonyms}", []
     else:
         return None
     names = tuple(name.strip() for name in names.split("|") if name.strip())
-    return DictionaryEntry(id, type, names, tuple(also)) if id and names else None
+    return DictionaryEntry(id, type, names, tuple(also), description.strip()) if id and names else None
 
 # %% ../nbs/01_data.ipynb #64bf6285
 def clinic_lexicon() -> list[DictionaryEntry]:

@@ -239,13 +239,14 @@ CLINIC_SCHEMA = Schema(
         "treats": Rules(disjoint=("contraindicated_in",)),
     })
 
-# %% ../nbs/10_graph.ipynb #fc2155e6
+# %% ../nbs/10_graph.ipynb #0d496c64
 @dataclass(frozen=True)
 class Entity:
-    "A node: `key` is `type:name` or the id of an external dictionary."
+    "A node: `key` is `type:name` or the id of an external dictionary, `description` what the dictionary says of it, or empty."
     key: str
     name: str
     type: str
+    description: str = ""
 
 @dataclass(frozen=True)
 class Fact:
@@ -267,7 +268,7 @@ class NameEvidence:
     extractor: str
     polarity: int
 
-# %% ../nbs/10_graph.ipynb #45905c93
+# %% ../nbs/10_graph.ipynb #e07689c7
 FORMAT = "2"
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -283,6 +284,7 @@ CREATE TABLE IF NOT EXISTS evidence(head TEXT, relation TEXT, tail TEXT, documen
 CREATE TABLE IF NOT EXISTS merge(kept TEXT, gone TEXT, note TEXT, added INTEGER, removed INTEGER);
 CREATE TABLE IF NOT EXISTS same(key TEXT PRIMARY KEY, root TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS trust(kind TEXT, name TEXT, factor REAL, added INTEGER, removed INTEGER);
+CREATE TABLE IF NOT EXISTS description(entity TEXT, text TEXT, added INTEGER, removed INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS one_document ON document(id, removed);
 CREATE UNIQUE INDEX IF NOT EXISTS one_entity ON entity(key, removed);
 CREATE UNIQUE INDEX IF NOT EXISTS one_mention ON mention(document, start, "end", type, entity, extractor, polarity, removed);
@@ -290,6 +292,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_evidence
     ON evidence(head, relation, tail, document, start, "end", extractor, polarity, removed);
 CREATE UNIQUE INDEX IF NOT EXISTS one_merge ON merge(kept, gone, removed);
 CREATE UNIQUE INDEX IF NOT EXISTS one_trust ON trust(kind, name, removed);
+CREATE UNIQUE INDEX IF NOT EXISTS one_description ON description(entity, removed);
 CREATE INDEX IF NOT EXISTS alias_by_entity ON alias(entity);
 CREATE INDEX IF NOT EXISTS evidence_by_tail ON evidence(tail, head, removed);
 CREATE INDEX IF NOT EXISTS evidence_by_document ON evidence(document);
@@ -325,7 +328,7 @@ def _write_ahead(database: sqlite3.Connection) -> None:
                 raise
         time.sleep(0.01)
 
-# %% ../nbs/10_graph.ipynb #ffe4936a
+# %% ../nbs/10_graph.ipynb #4df4460f
 def _connect(path: Path | str | None) -> sqlite3.Connection:
     "An open database that holds a graph, made if the file is new; a `BadInput` for anything else."
     try:
@@ -337,7 +340,7 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
         if found != FORMAT:
             raise BadInput(f"{path}: a graph of format {found}, and this kglearn reads format {FORMAT}: "
                            f"use the version that wrote it")
-        if "trust" not in tables:  # the youngest of them
+        if "description" not in tables:  # the youngest of them
             _make_tables(database)
         _write_ahead(database)
         database.execute("PRAGMA synchronous=FULL")
@@ -436,9 +439,9 @@ def _step(self: KnowledgeGraph):
     finally:
         self._db.execute("RELEASE step")
 
-# %% ../nbs/10_graph.ipynb #cdda1adc
+# %% ../nbs/10_graph.ipynb #36961ab0
 _MARKS = {table: ", ".join("?" * columns) for table, columns in (
-    ("document", 6), ("entity", 5), ("alias", 4), ("mention", 12), ("evidence", 11), ("merge", 5), ("trust", 5))}
+    ("document", 6), ("entity", 5), ("alias", 4), ("mention", 12), ("evidence", 11), ("merge", 5), ("trust", 5), ("description", 4))}
 
 @patch
 def _insert_all(self: KnowledgeGraph, table: str, rows: Iterable[tuple]) -> int:
@@ -516,12 +519,13 @@ def documents(self: KnowledgeGraph) -> list[str]:
     "Ids of the documents, in order."
     return [id for id, in self._rows("SELECT id FROM document WHERE removed = 0 ORDER BY id")]
 
-# %% ../nbs/10_graph.ipynb #8d92b37e
+# %% ../nbs/10_graph.ipynb #c63d9576
 @patch
-def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = ()) -> bool:
-    """Add an entity of an external dictionary, with its other names. Whether anything was new.
+def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = (), description: str = "") -> bool:
+    """Add an entity of an external dictionary, with its other names and what it says of it. Whether anything was new.
 
     An empty type means that the dictionary does not tell: the type is then that of the entity's mentions.
+    A description takes the place of an earlier one; an empty one leaves what is there.
 
     Raises:
         BadInput: a dictionary has already given this key another type.
@@ -535,6 +539,9 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
             raise BadInput(f"entity {key!r} is a {kept} in the graph, and now a {type}: give the two different keys")
         for alias in (name, *aliases):
             self._insert("alias", normalise(alias), alias, key)
+        if description:
+            self._remove("description", "entity = ? AND text != ?", key, description)
+            self._insert("description", key, description)
         return self._db.total_changes > before
 
 # %% ../nbs/10_graph.ipynb #c82afc12
@@ -600,7 +607,7 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
                    round(piece.confidence, 3), piece.polarity)
     return self._insert_all("evidence", rows())
 
-# %% ../nbs/10_graph.ipynb #f658d9db
+# %% ../nbs/10_graph.ipynb #94ddf01d
 def _entities(keys: str, which: str) -> str:
     "A query for the entities that are present, `keys` being a condition on the keys that stand for a row `e`."
     spoken_of = f"FROM mention WHERE entity {keys}"
@@ -610,7 +617,9 @@ SELECT e.key, coalesce(e.name, (SELECT name {named} ORDER BY key LIMIT 1),
                        (SELECT surface {spoken_of} AND removed = 0
                         GROUP BY surface ORDER BY count(*) DESC, surface LIMIT 1), e.key),
        coalesce(nullif(e.type, ''), (SELECT type {named} AND type != '' ORDER BY key LIMIT 1),
-                (SELECT type {spoken_of} GROUP BY type ORDER BY sum(removed = 0) DESC, type LIMIT 1), '')
+                (SELECT type {spoken_of} GROUP BY type ORDER BY sum(removed = 0) DESC, type LIMIT 1), ''),
+       coalesce((SELECT text FROM description WHERE entity = e.key AND removed = 0),
+                (SELECT text FROM description WHERE entity {keys} AND removed = 0 ORDER BY entity LIMIT 1), '')
 FROM entity e WHERE e.removed = 0 AND {which} AND (
     EXISTS (SELECT 1 {named}) OR EXISTS (SELECT 1 {spoken_of} AND removed = 0)
     OR EXISTS (SELECT 1 FROM evidence WHERE head {keys} AND removed = 0)
@@ -829,7 +838,7 @@ def forget(self: KnowledgeGraph, document: str) -> bool:
             self._remove(table, f"{column} = ?", document)
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #9bca8727
+# %% ../nbs/10_graph.ipynb #c4c367b1
 _STATED = ("SELECT id, text, source, date FROM document WHERE removed = 0",
            "SELECT normalised, {entity} FROM alias",
            'SELECT document, start, "end", type, {entity}, extractor, polarity FROM mention WHERE removed = 0',
@@ -841,7 +850,7 @@ def fingerprint(self: KnowledgeGraph) -> str:
     root = self._look()[0].root
     keys = {column: root(column) for column in ("entity", "head", "tail")}
     stated = [sorted(set(self._rows(statement.format(**keys)))) for statement in _STATED]
-    stated.append([(entity.key, entity.type) for entity in self.entities()])
+    stated.append([(entity.key, entity.type, entity.description) for entity in self.entities()])
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()
 
 # %% ../nbs/10_graph.ipynb #f8074ed7
@@ -899,18 +908,19 @@ def names(self: KnowledgeGraph, key: str) -> tuple[str, ...]:
                                 f"AND polarity > 0 GROUP BY surface ORDER BY count(*) DESC, surface", {"key": key})
     return _main_first(entity.name, (row[1:3] for row in found))
 
-# %% ../nbs/10_graph.ipynb #9f194e5e
+# %% ../nbs/10_graph.ipynb #9d0dc4d7
 @patch
 def dictionary(self: KnowledgeGraph) -> list[DictionaryEntry]:
-    "The entities that an external dictionary gave, with all their names as they were written, the main one first."
+    "The entities that an external dictionary gave, with all their names as they were written, the main one first, and descriptions."
     rows = self._rows(_NAMES.format(key=self._look()[0].root("e.key"), which="true"))
+    described = dict(self._rows("SELECT entity, text FROM description WHERE removed = 0"))
     groups, entries = {root for root, in self._rows("SELECT DISTINCT root FROM same")}, []
     for key, found in groupby(rows, lambda row: row[0]):
         named = list(found)
-        name, type = named[0][3:]
-        if key in groups or not type:  # then not from one row
-            name, type = (entity := self.entity(key)).name, entity.type
-        entries.append(DictionaryEntry(key, type, _main_first(name, (row[1:3] for row in named))))
+        entity = Entity(key, *named[0][3:], described.get(key, ""))
+        if key in groups or not entity.type:  # then not from one row
+            entity = self.entity(key)
+        entries.append(DictionaryEntry(key, entity.type, _main_first(entity.name, (row[1:3] for row in named)), description=entity.description))
     return entries
 
 # %% ../nbs/10_graph.ipynb #b940318e
@@ -1180,9 +1190,9 @@ def contradictions(kg: KnowledgeGraph, min_belief: float = 0.0) -> list[Contradi
     return [Contradiction(kind, tuple(Fact(*fact) for fact in facts),
                           tuple(tuple(kg.evidence(*fact[:3])) for fact in facts)) for kind, facts in sorted(found)]
 
-# %% ../nbs/10_graph.ipynb #8f59dcbb
+# %% ../nbs/10_graph.ipynb #651f80eb
 _SHOWN = {
-    ("entity", "entities"): "SELECT type FROM (SELECT 1, 2, '' AS type WHERE 0 UNION ALL {present})",
+    ("entity", "entities"): "SELECT type FROM (SELECT 1, 2, '' AS type, 4 WHERE 0 UNION ALL {present})",
     ("fact", "facts"): "SELECT relation FROM (SELECT DISTINCT relation, {head}, {tail} FROM evidence WHERE removed = 0)",
     ("mention", "mentions"): "SELECT extractor FROM mention WHERE removed = 0",
     ("document", "documents"): "SELECT 'read' FROM document WHERE removed = 0"}
@@ -1242,7 +1252,7 @@ def add_gold(kg: KnowledgeGraph, document: Document) -> int:
                         Evidence(document.id, start, end, "gold", GOLD_CONFIDENCE))
     return len(document.relations or ()) - len(stated)
 
-# %% ../nbs/10_graph.ipynb #ae898c58
+# %% ../nbs/10_graph.ipynb #7b472f57
 def clinic_graph(parts: Iterable[str] = ("graph",), lexicon: bool = True) -> KnowledgeGraph:
     """A graph in memory of the bundled corpus: its dictionary, and the gold annotations of some parts.
 
@@ -1253,7 +1263,7 @@ def clinic_graph(parts: Iterable[str] = ("graph",), lexicon: bool = True) -> Kno
     kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
     with kg.transaction("lexicon"):
         for entry in clinic_lexicon() if lexicon else ():
-            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:])
+            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:], entry.description)
     for part in parts:
         for document in load_clinic(part):
             add_gold(kg, document)

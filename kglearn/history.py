@@ -31,8 +31,8 @@ def revisions(kg: KnowledgeGraph) -> list[Revision]:
     "The revisions of a graph, oldest first."
     return [Revision(*row) for row in kg._rows("SELECT id, note, date FROM revision ORDER BY id")]
 
-# %% ../nbs/11_history.ipynb #cab558cd
-_DATED = ("document", "entity", "mention", "evidence", "merge", "trust")  # the tables from which rows are removed
+# %% ../nbs/11_history.ipynb #26a052d3
+_DATED = ("document", "entity", "mention", "evidence", "merge", "trust", "description")  # the tables from which rows are removed
 
 def _show_past(database: sqlite3.Connection, revision: int) -> None:
     "Let each table's name mean, on this connection, its rows as they were at a revision; and let nothing be written."
@@ -124,7 +124,7 @@ class Diff:
     def __repr__(self) -> str:
         return f"Diff({'; '.join('{}: {} new, {} gone, {} changed'.format(*counts) for counts in self._counts())})"
 
-# %% ../nbs/11_history.ipynb #0e0beb92
+# %% ../nbs/11_history.ipynb #e1990013
 _TRUSTED_OTHERWISE = ("extractor IN (SELECT name FROM trust WHERE kind = 'extractor' AND {dated}) OR document IN (SELECT id "
                       "FROM document WHERE source IN (SELECT name FROM trust WHERE kind = 'source' AND {dated}))")
 _TOUCHED = {
@@ -132,6 +132,7 @@ _TOUCHED = {
     "entities": "SELECT entity FROM mention WHERE entity != '' AND {dated} UNION SELECT key FROM entity WHERE {dated} "
                 "UNION SELECT head FROM evidence WHERE {dated} UNION SELECT tail FROM evidence WHERE {dated} "
                 "UNION SELECT kept FROM merge WHERE {dated} UNION SELECT gone FROM merge WHERE {dated} "
+                "UNION SELECT entity FROM description WHERE {dated} "
                 f"UNION SELECT head FROM evidence WHERE {_TRUSTED_OTHERWISE} "
                 f"UNION SELECT tail FROM evidence WHERE {_TRUSTED_OTHERWISE}"}
 

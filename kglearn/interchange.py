@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rdflib import Graph as RDFGraph
     from torch_geometric.data import Data
 
-# %% ../nbs/12_interchange.ipynb #0805c86c
+# %% ../nbs/12_interchange.ipynb #610a8b47
 def to_networkx(kg: KnowledgeGraph, min_belief: float = 0.0) -> "MultiDiGraph":
     """The graph as NetworkX sees it.
 
@@ -44,17 +44,22 @@ def to_networkx(kg: KnowledgeGraph, min_belief: float = 0.0) -> "MultiDiGraph":
         kg: the graph.
         min_belief: facts believed less are left out; all entities stay.
     Returns:
-        Nodes are keys of entities with attributes `name, type`; edges go from head to tail, have the relation as their
-        key, and attributes `relation, belief`.
+        Nodes are keys of entities with attributes `name, type`, and `description` where there is one; edges go from head
+        to tail, have the relation as their key, and attributes `relation, belief`.
     """
     import networkx
     graph = networkx.MultiDiGraph()
-    graph.add_nodes_from((entity.key, {"name": entity.name, "type": entity.type}) for entity in kg.entities())
+    graph.add_nodes_from((entity.key, _attributes(entity)) for entity in kg.entities())
     graph.add_edges_from((fact.head, fact.tail, fact.relation, {"relation": fact.relation, "belief": fact.belief})
                          for fact in kg.facts() if fact.belief >= min_belief)
     return graph
 
-# %% ../nbs/12_interchange.ipynb #504f124a
+def _attributes(entity: Entity) -> dict[str, str]:
+    "What a node carries: no description where there is none."
+    described = {"description": entity.description} if entity.description else {}
+    return {"name": entity.name, "type": entity.type, **described}
+
+# %% ../nbs/12_interchange.ipynb #b0987177
 def neighborhood(kg: KnowledgeGraph, key: str, hops: int = 1, min_belief: float = 0.0) -> "MultiDiGraph":
     """What lies around one entity, as NetworkX sees it: for pictures.
 
@@ -71,18 +76,15 @@ def neighborhood(kg: KnowledgeGraph, key: str, hops: int = 1, min_belief: float 
     """
     import networkx
     graph, rim = networkx.MultiDiGraph(), {key}
-    _add_node(graph, kg.entity(key))
+    graph.add_node(key, **_attributes(kg.entity(key)))
     for _ in range(hops):
         facts = {fact for end in sorted(rim) for fact in kg.neighbors(end) if fact.belief >= min_belief}
         rim = {end for fact in facts for end in (fact.head, fact.tail)} - set(graph)
         for end in sorted(rim):
-            _add_node(graph, kg.entity(end))
+            graph.add_node(end, **_attributes(kg.entity(end)))
         for fact in sorted(facts, key=lambda fact: (fact.head, fact.relation, fact.tail)):
             graph.add_edge(fact.head, fact.tail, fact.relation, relation=fact.relation, belief=fact.belief)
     return graph
-
-def _add_node(graph: "MultiDiGraph", entity: Entity) -> None:
-    graph.add_node(entity.key, name=entity.name, type=entity.type)
 
 # %% ../nbs/12_interchange.ipynb #7aaec4ee
 def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
@@ -112,10 +114,10 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
         node_type=torch.tensor([type[entity.type] for entity in entities], dtype=torch.long),
         node_keys=node_keys, relation_names=relation_names, type_names=type_names)
 
-# %% ../nbs/12_interchange.ipynb #17891d1e
+# %% ../nbs/12_interchange.ipynb #50801485
 _COLUMNS = {
     "documents": ("id", "text", "source", "date"),
-    "entities": ("key", "name", "type", "origin", "names"),
+    "entities": ("key", "name", "type", "origin", "names", "description"),
     "mentions": ("document", "start", "end", "surface", "type", "entity", "extractor", "confidence", "polarity"),
     "evidence": ("head", "relation", "tail", "document", "start", "end", "extractor", "confidence", "polarity"),
     "facts": ("head", "relation", "tail", "belief")}
@@ -135,14 +137,14 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
             for name, found in rows.items()}
     rows["entities"] = [
         (entity.key, entity.name, entity.type, "dictionary" if entity.key in names else "mentions",
-         names.get(entity.key, ())) for entity in kg.entities()]
+         names.get(entity.key, ()), entity.description) for entity in kg.entities()]
     rows["evidence"] = [
         (fact.head, fact.relation, fact.tail, *(getattr(piece, column) for column in _COLUMNS["evidence"][3:]))
         for fact, pieces in known for piece in pieces]
     return {name: Table(columns, tuple(rows[name])) for name, columns in _COLUMNS.items()}
 
-# %% ../nbs/12_interchange.ipynb #835910ff
-_DEFAULTS = {"text": "", "source": "", "date": "", "type": "", "origin": "dictionary", "names": (), "entity": "",
+# %% ../nbs/12_interchange.ipynb #9944d29d
+_DEFAULTS = {"text": "", "source": "", "date": "", "type": "", "origin": "dictionary", "names": (), "description": "", "entity": "",
              "document": "", "start": 0, "end": 0, "extractor": "dictionary", "confidence": 0.9, "polarity": 1}
 _NUMBERS = {"start": int, "end": int, "confidence": float, "polarity": int}
 
@@ -176,7 +178,7 @@ def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
             raise BadInput(f"{place}: {column} should be {wanted} and is {found!r}: {cure}") from None
     return checked
 
-# %% ../nbs/12_interchange.ipynb #4b43945b
+# %% ../nbs/12_interchange.ipynb #82564e86
 def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGraph | None) -> KnowledgeGraph:
     "Put records, each with the place where it was read, into a graph: all of them or none."
     kg = KnowledgeGraph() if kg is None else kg
@@ -193,7 +195,7 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
     with kg.transaction("import"):
         each("documents", lambda row: kg.add_document(Document(**row)))
         each("entities", lambda row: (row["origin"] == "mentions" and row["key"] in mentioned) or kg.add_entity(
-            row["key"], row["name"], row["type"], row["names"]))
+            row["key"], row["name"], row["type"], row["names"], row["description"]))
         each("mentions", lambda row: kg.add_mention(**row))
         each("evidence", lambda row: kg.add_fact(*map(row.pop, _COLUMNS["evidence"][:3]), Evidence(**row)))
     return kg
@@ -242,7 +244,7 @@ def from_pandas(frames: Mapping[str, "DataFrame"], kg: KnowledgeGraph | None = N
     return from_tables({name: Table(tuple(frame.columns), tuple(frame.itertuples(index=False, name=None)))
                         for name, frame in frames.items()}, kg)
 
-# %% ../nbs/12_interchange.ipynb #e179d3c8
+# %% ../nbs/12_interchange.ipynb #805971c2
 _OWN, _RDF = "urn:kglearn:vocabulary:", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _SKOS, _PROV, _DCT = "http://www.w3.org/2004/02/skos/core#", "http://www.w3.org/ns/prov#", "http://purl.org/dc/terms/"
 _PREFIXES = ("kg", _OWN), ("skos", _SKOS), ("prov", _PROV), ("dcterms", _DCT)
@@ -253,7 +255,7 @@ _TRIPLE = {"head": f"{_RDF}subject", "relation": f"{_RDF}predicate", "tail": f"{
 _PROPERTIES = {
     "documents": {"id": f"{_DCT}identifier", "text": f"{_PROV}value", "source": f"{_DCT}source", "date": f"{_DCT}date"},
     "entities": {"key": f"{_DCT}identifier", "name": f"{_SKOS}prefLabel", "names": f"{_SKOS}altLabel",
-                 "type": f"{_DCT}type", "origin": f"{_OWN}origin"},
+                 "type": f"{_DCT}type", "origin": f"{_OWN}origin", "description": f"{_SKOS}definition"},
     "mentions": {**_SPAN, "surface": f"{_PROV}value", "type": f"{_DCT}type", "entity": f"{_OWN}denotes"},
     "evidence": {**_TRIPLE, **_SPAN},
     "facts": {**_TRIPLE, "belief": f"{_OWN}belief"}}
@@ -306,7 +308,7 @@ def to_rdf(kg: KnowledgeGraph, min_belief: float = 0.5) -> "RDFGraph":
                     graph.add(tuple(rdflib.URIRef(_iri(_NAMED[end], record[end])) for end in _TRIPLE))
     return graph
 
-# %% ../nbs/12_interchange.ipynb #6e633f18
+# %% ../nbs/12_interchange.ipynb #52a6f14e
 def _node(table: str, record: dict) -> str:
     "The IRI of a row: by its name, else by a digest, so that the same thing is the same node in each file."
     if table in ("documents", "entities"):
@@ -321,7 +323,7 @@ def _pairs(table: str, record: dict) -> Iterator[tuple]:
         for value in record[column] if column == "names" else (record[column],):
             if column in _NAMED and (value or column not in ("document", "entity")):
                 yield URIRef(predicate), URIRef(_iri(_NAMED[column], value))
-            elif column not in _NAMED:
+            elif column not in _NAMED and (value or column != "description"):
                 yield URIRef(predicate), Literal(value)
 
 # %% ../nbs/12_interchange.ipynb #5616dafc
@@ -523,9 +525,9 @@ def _read_rows(path: Path, delimiter: str, quoted: bool, needed: Iterable[str] =
     if header is None:
         raise BadInput(f"{path}: empty: give a table with column names in its first line")
 
-# %% ../nbs/12_interchange.ipynb #ea5ac65b
+# %% ../nbs/12_interchange.ipynb #8e0c0d16
 _PUBLICATION = "kglearn.document:"
-_NODES = ("id", "category", "name", "synonym", "provided_by", "type", "text", "source", "date")
+_NODES = ("id", "category", "name", "synonym", "description", "provided_by", "type", "text", "source", "date")
 _EDGES = ("id", "subject", "predicate", "object", "original_predicate", "negated", "publications", "type", "start",
           "end", "extractor", "confidence", "belief")
 
@@ -616,13 +618,13 @@ def _kgx_rows(path: Path | str, needed: tuple[str, ...]) -> Iterator[tuple[str, 
             raise BadInput(f"{place}: KGX needs {missing[0]!r} in each row of this file: fill it in")
         yield place, row
 
-# %% ../nbs/12_interchange.ipynb #31fa768b
+# %% ../nbs/12_interchange.ipynb #f50c57c8
 _NEO4J_SPAN = {"start": "start:int", "end": "end:int", "extractor": "extractor", "confidence": "confidence:double",
                "polarity": "polarity:int"}
 _NEO4J = {
     "documents": {"id": "id:ID(Document)", "text": "text", "source": "source", "date": "date"},
     "entities": {"key": "key:ID(Entity)", "name": "name", "type": "type", "origin": "origin",
-                 "names": "names:string[]"},
+                 "names": "names:string[]", "description": "description"},
     "mentions": {"document": ":START_ID(Document)", "entity": ":END_ID(Entity)", "type": "type", **_NEO4J_SPAN},
     "evidence": {"head": ":START_ID(Entity)", "tail": ":END_ID(Entity)", "relation": ":TYPE", "document": "document",
                  **_NEO4J_SPAN, "belief": "belief:double"}}
@@ -677,11 +679,11 @@ def from_neo4j(folder: Path | str, kg: KnowledgeGraph | None = None) -> Knowledg
             yield place, record | ({"names": _split(record["names"])} if "names" in record else {})
     return _load({table: records(table) for table in _NEO4J}, kg)
 
-# %% ../nbs/12_interchange.ipynb #0442f1df
+# %% ../nbs/12_interchange.ipynb #b8668e9f
 def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, confidence: float = 0.9) -> KnowledgeGraph:
     """A knowledge graph from a graph of NetworkX, by anybody.
 
-    Nodes may have attributes `name` (or `label`), `type`, and `names`, a list; edges `relation` (or `label`) and
+    Nodes may have attributes `name` (or `label`), `type`, `description`, and `names`, a list; edges `relation` (or `label`) and
     `belief`. Each edge becomes a fact with one piece of evidence, a dictionary's, that its belief follows from: to
     three places, between 0.001 and 0.999. An edge of belief 0 becomes evidence against.
 
@@ -694,7 +696,7 @@ def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, conf
     """
     entities = [(f"node {str(node)[:40]!r}", {
         "key": str(node), "name": str(data.get("name", data.get("label", node))), "type": str(data.get("type", "")),
-        "names": data.get("names", ())}) for node, data in graph.nodes(data=True)]
+        "names": data.get("names", ()), "description": str(data.get("description", ""))}) for node, data in graph.nodes(data=True)]
     evidence = []
     for head, tail, data in graph.edges(data=True):
         place = f"edge {str(head)[:40]!r} -> {str(tail)[:40]!r}"
@@ -706,9 +708,9 @@ def from_networkx(graph: "NetworkXGraph", kg: KnowledgeGraph | None = None, conf
                                  "confidence": min(max(belief, 0.001), 0.999) if 0 <= belief <= 1 else belief}))
     return _load({"entities": entities, "evidence": evidence}, kg)
 
-# %% ../nbs/12_interchange.ipynb #960a3c01
+# %% ../nbs/12_interchange.ipynb #cdb429cd
 def to_graphml(kg: KnowledgeGraph, path: Path | str, min_belief: float = 0.0) -> None:
-    """Write a GraphML file for drawing programs: entities with `name, type, names`, facts with `relation, belief`.
+    """Write a GraphML file for drawing programs: entities with `name, type, names, description`, facts with `relation, belief`.
 
     Evidence, documents and mentions are not in it. Characters that XML cannot hold, and the backslash and the bar,
     are written as `\\uXXXX`; `names` are joined by bars.
@@ -730,7 +732,7 @@ def to_graphml(kg: KnowledgeGraph, path: Path | str, min_belief: float = 0.0) ->
     networkx.write_graphml(drawn, (new := path.with_name(path.name + ".new")), named_key_ids=True)
     os.replace(new, path)
 
-# %% ../nbs/12_interchange.ipynb #184e6c14
+# %% ../nbs/12_interchange.ipynb #00233df6
 def from_graphml(path: Path | str, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
     """The graph that a GraphML file draws: that of `to_graphml`, or somebody else's; read as `from_networkx` says.
 
@@ -753,7 +755,7 @@ def from_graphml(path: Path | str, kg: KnowledgeGraph | None = None) -> Knowledg
 def _plain(data: Mapping) -> dict:
     "Attributes that a knowledge graph has a place for."
     return {key: _unescape(value) if isinstance(value, str) else value for key, value in data.items()
-            if key in ("name", "label", "type", "relation", "belief")}
+            if key in ("name", "label", "type", "description", "relation", "belief")}
 
 # %% ../nbs/12_interchange.ipynb #f7216bcf
 @dataclass(frozen=True)
@@ -793,8 +795,8 @@ def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relati
         raise BadInput(f"{path}: goes in a circle ({circle[:120]} ...): take one of these lines out")
     return Ontology(tuple(entries), tuple(good), dict(left_out))
 
-# %% ../nbs/12_interchange.ipynb #6f97e329
-_OBO_SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
+# %% ../nbs/12_interchange.ipynb #b952fec1
+_OBO_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
 _OBO_COMMENT = re.compile(r"(?<!\\)\s!.*")
 
 def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
@@ -807,8 +809,8 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             yield place, kind, tags
             kind, place, tags = line[1:-1], here, defaultdict(list)
         elif colon and tag.strip():
-            if tag == "synonym" and not _OBO_SYNONYM.match(value.strip()):
-                raise BadInput(f'{here}: a synonym needs quotes, as in synonym: "flu" EXACT []: mend it')
+            if tag in ("synonym", "def") and not _OBO_QUOTED.match(value.strip()):
+                raise BadInput(f'{here}: {tag} needs quotes, as in {tag}: "flu"{" EXACT" * (tag == "synonym")} []: mend it')
             if tag in ("is_a", "relationship") and len(value.split()) < (1 if tag == "is_a" else 2):
                 raise BadInput(f"{here}: {tag} names no term: mend it")
             tags[tag].append(value.strip())
@@ -816,7 +818,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
-# %% ../nbs/12_interchange.ipynb #ecb7b73e
+# %% ../nbs/12_interchange.ipynb #0e857015
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -832,21 +834,30 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
             if not tags["id"]:
                 raise BadInput(f"{place}: a [Term] without an id: add one")
             id = tags["id"][0].split()[0]
-            synonyms = [_OBO_SYNONYM.match(value).groups() for value in tags["synonym"]]
+            synonyms = [_OBO_QUOTED.match(value).groups() for value in tags["synonym"]]
             left_out["synonyms that are not exact"] += sum(scope != "EXACT" for _, scope in synonyms)
             names = [_OBO_COMMENT.sub("", name) for name in tags["name"]] or [id]
             names += [name for name, scope in synonyms if scope == "EXACT"]
             own_type = type or (tags["namespace"] or [namespace])[0]
-            entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names))))
+            description = "".join(_obo_text(_OBO_QUOTED.match(value)[1]) for value in tags["def"][:1])
+            entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names)), description=description))
             facts += [Relation(id, "is_a", value.split()[0]) for value in tags["is_a"]]
             facts += [Relation(id, *value.split()[:2]) for value in tags["relationship"]]
     return _ontology(path, entries, facts, +left_out)
 
-# %% ../nbs/12_interchange.ipynb #711241b6
+# %% ../nbs/12_interchange.ipynb #ad13fc52
 _LABELS = (f"{_SKOS}prefLabel", "http://www.w3.org/2000/01/rdf-schema#label", f"{_SKOS}altLabel", f"{_SKOS}hiddenLabel",
            "http://www.geneontology.org/formats/oboInOwl#hasExactSynonym")
+_DEFINITIONS = (f"{_SKOS}definition", "http://purl.obolibrary.org/obo/IAO_0000115", "http://www.w3.org/2000/01/rdf-schema#comment")
 _LINKS = {f"{_SKOS}broader": "broader", f"{_SKOS}related": "related_to",
           "http://www.w3.org/2000/01/rdf-schema#subClassOf": "is_a"}
+
+def _literals(graph: "RDFGraph", term, kinds: Iterable[str], language: str) -> tuple[str, ...]:
+    "What is written of a term in a language, or in none, by these properties, those of the first property first."
+    from rdflib import Literal, URIRef
+    found = [value for kind in kinds for value in sorted(graph.objects(term, URIRef(kind))) if isinstance(value, Literal)
+             and (not value.language or value.language.split("-")[0] == language)]
+    return tuple(dict.fromkeys(text for value in found if (text := str(value).strip())))
 
 def _read_skos(path: Path, type: str, language: str) -> Ontology:
     "The concepts and classes of a file of RDF that have a label in the language, or in none."
@@ -854,23 +865,23 @@ def _read_skos(path: Path, type: str, language: str) -> Ontology:
     from rdflib import OWL, RDF, RDFS, SKOS, Literal, URIRef
     terms = {term for kind in (SKOS.Concept, OWL.Class, RDFS.Class) for term in graph.subjects(RDF.type, kind)}
     for term in sorted(term for term in terms | set(graph.subjects(SKOS.prefLabel)) if isinstance(term, URIRef)):
-        labels = [label for kind in _LABELS for label in sorted(graph.objects(term, URIRef(kind)))
-                  if not label.language or label.language.split("-")[0] == language]
-        names = tuple(dict.fromkeys(name for label in labels if (name := str(label).strip())))
+        names = _literals(graph, term, _LABELS, language)
         if (term, OWL.deprecated, Literal(True)) in graph:
             left_out["obsolete terms"] += 1
         elif not names:
             left_out[f"terms without a label in {language!r}"] += 1
         else:
-            entries.append(DictionaryEntry(str(term), type, names))
+            description = next(iter(_literals(graph, term, _DEFINITIONS, language)), "")
+            entries.append(DictionaryEntry(str(term), type, names, description=description))
     facts = [Relation(str(head), relation, str(tail)) for link, relation in _LINKS.items()
              for head, tail in sorted(graph.subject_objects(URIRef(link))) if isinstance(tail, URIRef)]
     facts += [Relation(str(tail), "broader", str(head)) for head, tail in sorted(graph.subject_objects(SKOS.narrower))]
     return _ontology(path, entries, facts, left_out)
 
-# %% ../nbs/12_interchange.ipynb #3b81390a
+# %% ../nbs/12_interchange.ipynb #cb3e2dca
 _CSV_COLUMNS = {"id": ("id", "key"), "name": ("name", "term", "label"), "type": ("type", "category"),
-                "synonyms": ("synonyms", "synonym", "aliases"), "parent": ("parent", "is_a", "broader")}
+                "synonyms": ("synonyms", "synonym", "aliases"), "parent": ("parent", "is_a", "broader"),
+                "description": ("description", "definition")}
 
 def _read_glossary(path: Path, type: str, language: str) -> Ontology:
     "The terms of a table; what separates its columns is what the first line has most of."
@@ -878,26 +889,27 @@ def _read_glossary(path: Path, type: str, language: str) -> Ontology:
     entries, parents, ids = [], [], {}
     for place, row in _read_rows(path, max("\t,;", key=first.count), quoted=True):
         row = {name.lower(): cell.strip() for name, cell in row.items()}
-        id, name, own_type, synonyms, parent = (
+        id, name, own_type, synonyms, parent, description = (
             next((row[name] for name in names if name in row), "") for names in _CSV_COLUMNS.values())
         if not name:
             raise BadInput(f"{place}: no name: a glossary needs a column 'name' (or 'term', 'label'), filled in "
                            "each row")
         own_type = type or own_type
         id = id or f"{own_type or 'term'}:{name.lower()}"
-        entries.append(DictionaryEntry(id, own_type, (name, *filter(None, map(str.strip, synonyms.split("|"))))))
+        names = (name, *filter(None, map(str.strip, synonyms.split("|"))))
+        entries.append(DictionaryEntry(id, own_type, names, description=description))
         ids |= {name: id, id: id}
         parents += [(id, own) for own in map(str.strip, parent.split("|")) if own]
     return _ontology(path, entries, (Relation(id, "is_a", ids.get(own, own)) for id, own in parents), Counter())
 
-# %% ../nbs/12_interchange.ipynb #c1a73e90
+# %% ../nbs/12_interchange.ipynb #412bd4ef
 def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ontology:
     """Read an ontology, a thesaurus or a glossary that somebody has made.
 
     Args:
         path: OBO (`.obo`); SKOS or OWL with labels (`.ttl`, `.nt`, `.jsonld`, `.rdf`, `.owl`; needs rdflib); or a
-            table (`.csv`, `.tsv`) with a column `name`, and if there are any `id`, `type`, `synonyms` and `parent`,
-            the last two with bars between several.
+            table (`.csv`, `.tsv`) with a column `name`, and if there are any `id`, `type`, `description`, `synonyms` and
+            `parent`, the last two with bars between several.
         type: of all entities; without one that of the file (a table's column, OBO's namespace), else none.
         language: of the labels to take, from RDF; labels without a language are taken too.
     Returns:
@@ -915,7 +927,7 @@ def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ont
         raise BadInput(f"{path}: no ontology that is known by this name: give one of {', '.join(readers)}")
     return readers[path.suffix.lower()](path, type, language)
 
-# %% ../nbs/12_interchange.ipynb #2e909fc6
+# %% ../nbs/12_interchange.ipynb #df8ef9b1
 def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9) -> Table:
     """Put an ontology into the graph, as one revision: terms as dictionary entities, relations as prior facts.
 
@@ -931,7 +943,7 @@ def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9
     counts, evidence = Counter(), Evidence("", 0, 0, "dictionary", confidence)
     with kg.transaction("ontology"):
         for entry in ontology.entries:
-            new = kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:])
+            new = kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:], entry.description)
             counts["terms", "new" if new else "known"] += 1
         for fact in ontology.facts:
             if not kg.schema.allows(kg.entity(fact.head).type, fact.relation, kg.entity(fact.tail).type):

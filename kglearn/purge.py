@@ -161,7 +161,7 @@ def _drop_versions(system: LearningSystem, names: Sequence[str]) -> None:
         if name.startswith("candidates/"):
             folders[name].rmdir()
 
-# %% ../nbs/63_purge.ipynb #8e1fb574
+# %% ../nbs/63_purge.ipynb #874de265
 def _left(system: LearningSystem, work: Mapping) -> list[str]:
     "Files of the workspace that hold something of a document that was wiped, and that no other document says."
     found = traces(system.folder, [*work["sentences"], *work["keys"]])
@@ -169,7 +169,8 @@ def _left(system: LearningSystem, work: Mapping) -> list[str]:
     return sorted({str(path.relative_to(system.folder)) for paths in mine.values() for path in paths})
 
 def _said_by_others(system: LearningSystem, text: str) -> bool:
-    in_graph = "SELECT 1 FROM document WHERE instr(lower(text), lower(:t)) UNION SELECT 1 FROM entity WHERE instr(lower(key), lower(:t))"
+    in_graph = ("SELECT 1 FROM document WHERE instr(lower(text), lower(:t)) UNION SELECT 1 FROM entity WHERE instr(lower(key), lower(:t)) "
+                "UNION SELECT 1 FROM description WHERE instr(lower(text), lower(:t))")
     return bool(system.kg._rows(in_graph, {"t": text})) or any(text.casefold() in document.text.casefold() for document in _labels(system))
 
 # %% ../nbs/63_purge.ipynb #72818b87

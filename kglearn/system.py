@@ -146,7 +146,7 @@ class LearningSystem:
         "All randomness of the workspace comes from it."
         return self.settings["seed"]
 
-# %% ../nbs/60_system.ipynb #4308ffb3
+# %% ../nbs/60_system.ipynb #04b2c9f2
 @patch(cls_method=True)
 def create(cls: LearningSystem, folder: Path | str, types: Sequence[str], schema: Schema | None = None, dictionary: Iterable[DictionaryEntry] = (),
            encoder: str = "", seed: int = 0) -> LearningSystem:
@@ -166,7 +166,7 @@ def create(cls: LearningSystem, folder: Path | str, types: Sequence[str], schema
     kg = KnowledgeGraph(folder / "graph.db", schema)
     with kg.transaction("dictionary"):
         for entry in dictionary:
-            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:])
+            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:], entry.description)
     kg.close()
     # Written last: a folder with this file is a workspace, whatever happened before.
     write_json(folder / "workspace.json", {"format": WORKSPACE_FORMAT, "types": list(types), "encoder": encoder, "seed": seed})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
 from kglearn.graph import (CLINIC_SCHEMA, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
                            contradictions, noisy_or, posterior, roots)
-from kglearn.history import at, diff, revisions
+from kglearn.history import at, diff, revisions, touched_since
 from kglearn.text import normalise
 
 HOSTILE = ["'; DROP TABLE entity; --", '"', "''", "a\0b", "\0", "%", "_", "?1", ":key", "<script>alert(1)</script>",
@@ -483,11 +483,11 @@ def test_a_fact_may_join_an_entity_to_itself():
 def test_names_are_bound_and_escaped(name):
     kg = KnowledgeGraph(schema=Schema((name,), {name: ((name,), (name,))}))
     kg.add_document(Document(name, name, name, name))
-    kg.add_entity(name, name, name, [name])
+    kg.add_entity(name, name, name, [name], name)
     kg.add_mention(name, 0, len(name), name, name, name)
     kg.add_fact(name, name, name, Evidence(name, 0, len(name), name))
     assert kg.document(name) == Document(name, name, name, name)
-    assert kg.entity(name) in kg.find(name) and kg.entity(name).name == name
+    assert kg.entity(name) in kg.find(name) and kg.entity(name).name == kg.entity(name).description == name
     assert kg.mentions(name, name)[0].surface == name and math.isclose(kg.belief(name, name, name), 0.9)
     assert "<script>" not in kg._repr_html_() and "</td></td>" not in kg._repr_html_()
     kg.forget(name)
@@ -823,7 +823,7 @@ def test_a_writer_who_waits_too_long_is_told(tmp_path, monkeypatch):
     lambda kg: kg.merge("medicine:metformin", "medicine:aspirin"),
     lambda kg: kg.unmerge("medicine:metformin", "medicine:aspirin"),
     lambda kg: kg.add_fact("medicine:metformin", "treats", "disease:stroke", Evidence("graph-001", 0, 5, "gold")),
-    lambda kg: kg.add_entity("medicine:metformin", "metformin", "medicine", ["glucophage"]),
+    lambda kg: kg.add_entity("medicine:metformin", "metformin", "medicine", ["glucophage"], "lowers sugar"),
     lambda kg: kg.inferred("medicine:metformin"),
 ], ids=lambda ask: "".join(name for name in ask.__code__.co_names))
 def test_questions_use_an_index(ask):
@@ -833,7 +833,7 @@ def test_questions_use_an_index(ask):
     kg._db.set_trace_callback(None)
     asked = [statement for statement in asked if statement.split()[0] in ("SELECT", "UPDATE", "INSERT", "WITH")]
     plans = {line[3]: statement for statement in asked for line in kg._db.execute(f"EXPLAIN QUERY PLAN {statement}")}
-    tables = ("document", "entity", "alias", "mention", "evidence", "e")
+    tables = ("document", "entity", "alias", "mention", "evidence", "description", "e")
     scans = {line: asked for line, asked in plans.items() if line.startswith("SCAN") and line.split()[1] in tables}
     assert asked and not scans
 
@@ -913,13 +913,14 @@ def test_trust_is_kept_in_the_file_and_seen_by_who_has_it_open(tmp_path):
     assert again.copy().trust == again.trust and again.copy().belief(*TRIPLE) == again.belief(*TRIPLE)
 
 
-def test_a_file_from_before_there_was_trust_is_opened_and_gets_it(tmp_path):
+def test_a_file_from_before_there_were_trust_and_descriptions_is_opened_and_gets_them(tmp_path):
     kg = witnessed([("blog", "pattern", 0.8, 0)], [], tmp_path / "graph.db")
     before = said(kg)
-    kg._rows("DROP TABLE trust")
+    kg._rows("DROP TABLE trust"), kg._rows("DROP TABLE description")
     kg.close()
     older = KnowledgeGraph(tmp_path / "graph.db")
     assert said(older) == before and older.set_trust(sources={"blog": 0.5}) and older.belief(*TRIPLE) == pytest.approx(0.4)
+    assert older.add_entity("a", "a", "thing", description="the first letter") and older.entity("a").description == "the first letter"
 
 
 def test_the_past_keeps_the_trust_of_its_time():
@@ -1014,6 +1015,25 @@ def test_names_are_those_that_were_written(names, others):
     kg.merge("x", "y")
     assert kg.names("y") == kg.names("x") == kg.dictionary()[0].names and kg.names("x")[0] == names[0]
     assert {*map(normalise, kg.names("x"))} == {*map(normalise, names), *map(normalise, others)}
+
+
+def test_a_description_is_the_latest_that_was_given_and_goes_with_a_merge():
+    kg = KnowledgeGraph()
+    kg.add_entity("x", "x", "thing", description="one")
+    kg.add_entity("y", "y", "thing")
+    assert not kg.add_entity("x", "x", "thing") and not kg.add_entity("x", "x", "thing", description="one") and kg.revision == 2
+    said = kg.fingerprint()
+    assert kg.add_entity("x", "x", "thing", description="two") and kg.fingerprint() != said
+    assert [kg.entity(key).description for key in "xy"] == ["two", ""] == [entry.description for entry in kg.dictionary()]
+    assert at(kg, 1).entity("x").description == "one" == at(kg, 1).copy().entity("x").description
+    (before, after), = diff(kg, 2, 3).entities.changed
+    assert (before.description, after.description) == ("one", "two") and touched_since(kg, 2) == ["x"]
+    kg.merge("y", "x")
+    assert kg.entity("x").description == "two" == kg.dictionary()[0].description, "y has none of its own"
+    kg.add_entity("y", "y", "thing", description="three")
+    assert kg.entity("x").description == "three" == kg.entities()[0].description == kg.copy().entity("y").description
+    kg.unmerge("y", "x")
+    assert [kg.entity(key).description for key in "xy"] == ["two", "three"]
 
 
 def test_names_of_what_only_documents_name_are_their_spellings():

@@ -43,7 +43,7 @@ def act(kg, name, number, other):
     elif name == "change":
         kg.add_document(Document(passage(number).id, f"Another text, {other}."))
     elif name == "dictionary":
-        kg.add_entity(KEYS[number % 5], f"name {other % 2}", "", ["alias"])
+        kg.add_entity(KEYS[number % 5], f"name {other % 2}", "", ["alias"], ("", "a thing", "another thing")[other % 3])
     elif known and name == "answer":
         kg.add_fact(known[number % len(known)], "treats", known[other % len(known)],
                     Evidence("", 0, 0, "answer", polarity=1 if number % 2 else -1))

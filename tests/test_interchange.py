@@ -36,7 +36,7 @@ def graphs(draw):
     kg = KnowledgeGraph()
     keys = draw(st.lists(texts, min_size=1, max_size=4, unique=True))
     for key in keys:
-        kg.add_entity(key, draw(maybe), draw(maybe), draw(st.lists(maybe, max_size=3)))
+        kg.add_entity(key, draw(maybe), draw(maybe), draw(st.lists(maybe, max_size=3)), draw(maybe))
     documents = draw(st.lists(st.tuples(texts, maybe, maybe, maybe), max_size=3, unique_by=lambda row: row[0]))
     for document in documents:
         kg.add_document(Document(*document))
@@ -465,6 +465,7 @@ def test_obo(tmp_path, ends):
     found = read_ontology(tmp_path / "a.obo")
     assert [(entry.id, entry.type, entry.names) for entry in found.entries] == [
         ("A:1", "things", ('a "thing" !', "ein Ding")), ("A:2", "parts", ("part",))]
+    assert [entry.description for entry in found.entries] == ['Not "used": a colon, [Brackets].', ""]
     assert found.facts == (Relation("A:2", "is_a", "A:1"), Relation("A:2", "part_of", "A:1"))
     assert found.left_out == {"obsolete terms": 1, "synonyms that are not exact": 1,
                               "relations of a term with itself": 1,
@@ -494,13 +495,14 @@ def test_a_damaged_ontology_gives_terms_or_one_clear_error(chance, name, tmp_pat
 
 @each("delimiter", ["\t", ",", ";"])
 def test_glossaries(tmp_path, delimiter):
-    lines = [["Term", "Type", "Synonyms", "Parent"], ["x-ray", "test", "radiograph|R\xf6ntgen", "imaging"],
-             ["imaging", "test", "", ""]]
+    lines = [["Term", "Type", "Synonyms", "Parent", "Definition"], ["x-ray", "test", "radiograph|R\xf6ntgen", "imaging", "a picture"],
+             ["imaging", "test", "", "", ""]]
     (tmp_path / "a.csv").write_text("\ufeff" + "\n".join(map(delimiter.join, lines)), encoding="utf-8")
     found = read_ontology(tmp_path / "a.csv")
     assert [entry.id for entry in found.entries] == ["test:x-ray", "test:imaging"]
     assert found.entries[0].names == ("x-ray", "radiograph", "R\xf6ntgen")
     assert found.facts == (Relation("test:x-ray", "is_a", "test:imaging"),)
+    assert [entry.description for entry in found.entries] == ["a picture", ""]
 
 
 def test_an_ontology_is_all_or_nothing_and_prior(tmp_path):

@@ -169,6 +169,8 @@ def test_what_still_holds_it_is_named_and_what_others_say_is_not_counted(purgeab
     purged = purge_document(purgeable, "one")
     assert purged.left == ("mine.txt",) and "found in mine.txt" in str(purged)
     (purgeable.folder / "mine.txt").unlink()
+    purgeable.kg.add_entity("x", "x", "disease", description=f"In a dictionary: {shared}")
+    assert purge_document(purgeable, "two").left == (), "the dictionary says it, too"
     assert traces(purgeable.folder, ["quorrinella"]) == {} and list(traces(purgeable.folder, [shared])) == [shared]
 
 
