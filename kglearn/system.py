@@ -692,10 +692,10 @@ def _piece_in_words(kg: KnowledgeGraph, piece: Evidence) -> str:
     said = f"{_sign(piece.polarity)} {piece.extractor} ({piece.confidence:g})"
     return said + (f", document {piece.document}: \"{kg.document(piece.document).text[piece.start:piece.end]}\"" if piece.document else "")
 
-# %% ../nbs/60_system.ipynb #683bef3d
+# %% ../nbs/60_system.ipynb #1ff22217
 def _why_entity(kg: KnowledgeGraph, entity) -> Why:
     names = sorted({name for entry in kg.dictionary() if entry.id == entity.key for name in entry.names})
-    lines = [f"in the dictionary as {', '.join(names)}"] if names else []
+    lines = [f"in the dictionary as {', '.join(names)}" + (f": {entity.description}" if entity.description else "")] if names else []
     for mention in _mentions_of(kg, entity):
         said = "a person said " + ("yes" if mention.polarity > 0 else "no") if mention.extractor == "answer" else f"found by {mention.extractor}"
         lines.append(f"{_sign(mention.polarity)} \"{mention.surface}\" as {_type_in_words(mention.type)}, {said}, revision {mention.revision}, "

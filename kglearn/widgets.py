@@ -65,7 +65,7 @@ def about_fact(kg: KnowledgeGraph, head: str, relation: str, tail: str) -> dict:
             "pieces": [{"note": _note(kg, piece), "polarity": piece.polarity,
                         "segments": _segments(kg, piece, head, tail)} for piece in pieces]}
 
-# %% ../nbs/70_widgets.ipynb #7a03cdfd
+# %% ../nbs/70_widgets.ipynb #1dbe5414
 def about_entity(kg: KnowledgeGraph, key: str, min_belief: float = 0.0) -> dict:
     """What the side panel says of an entity.
 
@@ -81,7 +81,7 @@ def about_entity(kg: KnowledgeGraph, key: str, min_belief: float = 0.0) -> dict:
                         if mention.surface.casefold() != entity.name.casefold()}.values())
     counts = {"mention": len(mentions), "document": len({mention.document for mention in mentions})}
     places = " in ".join(f"{count} {thing}{'s' * (count != 1)}" for thing, count in counts.items())
-    notes = [f"{entity.type}, {key}", places]
+    notes = [f"{entity.type}, {key}", *filter(None, [entity.description]), places]
     if spellings:
         notes.append(f"also written: {', '.join(spellings[:12])}")
     return {"title": entity.name, "notes": notes,

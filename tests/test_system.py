@@ -12,7 +12,7 @@ import torch
 
 import kglearn.system
 from kglearn.belief import answer_fact
-from kglearn.data import BadInput, Document, clinic_lexicon, load_clinic
+from kglearn.data import BadInput, DictionaryEntry, Document, clinic_lexicon, load_clinic
 from kglearn.gnn import snapshot
 from kglearn.graph import CLINIC_SCHEMA, Evidence
 from kglearn.policy import NONE
@@ -243,6 +243,14 @@ def test_a_version_keeps_its_relater_and_a_rollback_brings_it_back(system):
     system.rollback("v0")
     assert facts_of(system.live.relater, read) == facts_of(first, read)
     other.close()
+
+
+def test_why_says_what_the_dictionary_says_and_escapes_it(tmp_path):
+    entry = DictionaryEntry("d:1", "disease", ("gout", "podagra"), description="a hot <b>joint</b>")
+    system = LearningSystem.create(tmp_path / "described", ("disease",), dictionary=[entry])
+    assert system.why("gout").lines == ("in the dictionary as gout, podagra: a hot <b>joint</b>",)
+    assert "a hot &lt;b&gt;joint" in system.why("d:1")._repr_html_()
+    system.close()
 
 
 @pytest.fixture
