@@ -7,7 +7,7 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #9451f393
+# %% ../nbs/10_graph.ipynb #eb487130
 import hashlib
 import heapq
 import html
@@ -16,6 +16,7 @@ import math
 import sqlite3
 import threading
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -107,14 +108,14 @@ def belief_from(evidence: Iterable[Evidence], trust: Callable[[Evidence], float]
         return min(noisy_or(best.values()), 0.999)
     return posterior(min(max(noisy_or(best.values()), 0.001), 0.999) if best else 0.5, votes[1], votes[-1])
 
-# %% ../nbs/10_graph.ipynb #bd6bc7b5
+# %% ../nbs/10_graph.ipynb #9976b147
 @dataclass(frozen=True)
 class Rules:
     """What follows from the facts of a relation, and what they exclude.
 
     Args:
         inverse: the relation that then holds from tail to head, such as `treated_by` for `treats`.
-        symmetric: it holds both ways or not at all; the relation is its own inverse.
+        symmetric: it holds both ways or not at all; the relation is its own inverse. Evidence for the two ways is not put together: state one of them.
         transitive: two in a row make a third: what is part of a part is a part.
         functional: an entity is the head of one such fact at most.
         disjoint: relations that never join the same head to the same tail; said of one, it holds of both.
@@ -125,7 +126,7 @@ class Rules:
     functional: bool = False
     disjoint: tuple[str, ...] = ()
 
-# %% ../nbs/10_graph.ipynb #92b06f63
+# %% ../nbs/10_graph.ipynb #bd5f5053
 @dataclass(frozen=True)
 class Schema:
     """Types of entities; for each relation the types that its head and tail may have; and rules of relations.
@@ -150,7 +151,9 @@ class Schema:
         "Whether the schema lets that relation hold between entities of these types."
         if not self.relations:
             return True
-        heads, tails = self.relations.get(relation, (("",), ("",)))
+        if relation not in self.relations:
+            return False
+        heads, tails = self.relations[relation]
         return (not heads or head_type in heads) and (not tails or tail_type in tails)
 
     @classmethod
@@ -158,11 +161,18 @@ class Schema:
         """A schema from `{"types": [...], "relations": {"treats": [["medicine"], ["disease"]]}}`.
 
         Rules, where there are any: `"rules": {"is_a": {"transitive": true}, "treats": {"disjoint": ["causes"]}}`.
+
+        Raises:
+            BadInput: it is of another form, or contradicts itself.
         """
-        fields = json.loads(text)
-        relations, rules = fields.get("relations", {}).items(), fields.get("rules", {}).items()
-        return cls(tuple(fields["types"]), {name: (tuple(heads), tuple(tails)) for name, (heads, tails) in relations},
-                   {name: Rules(**{**rule, "disjoint": tuple(rule.get("disjoint", ()))}) for name, rule in rules})
+        try:
+            fields = json.loads(text)
+            relations = {name: (_listed(heads), _listed(tails)) for name, (heads, tails) in fields.get("relations", {}).items()}
+            rules = {name: Rules(**{**rule, "disjoint": _listed(rule.get("disjoint", []))}) for name, rule in fields.get("rules", {}).items()}
+            types = _listed(fields["types"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f'not a schema ({error}): it needs {{"types": [...], "relations": {{name: [heads, tails]}}}}') from error
+        return cls(types, relations, rules)
 
     @classmethod
     def read(cls, path: Path | str) -> "Schema":
@@ -173,9 +183,14 @@ class Schema:
             raise BadInput(f"{path}: {error}") from None
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f'{path}: not a schema ({error}): it needs '
-                           f'{{"types": [...], "relations": {{name: [heads, tails]}}}}') from error
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not UTF-8 ({error.reason}): convert the file to UTF-8") from None
+
+def _listed(names: object) -> tuple[str, ...]:
+    "A list of names from JSON; a name alone is a list of letters to Python, and a mistake here."
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{names!r} is no list of names")
+    return tuple(names)
 
 # %% ../nbs/10_graph.ipynb #22dbd0ee
 def _fault_of_signature(schema: Schema, relation: str) -> str:
@@ -351,31 +366,45 @@ def _connect(path: Path | str | None) -> sqlite3.Connection:
         raise BadInput(f"{path}: not a knowledge graph ({error}): give another path, or move the file away") from error
     return database
 
-# %% ../nbs/10_graph.ipynb #206c24dc
+# %% ../nbs/10_graph.ipynb #cf46680d
 def _half_a_character(error: UnicodeEncodeError) -> BadInput:
     "SQLite keeps UTF-8, and half of a surrogate pair is none."
     return BadInput(f"{error.object[:40]!r} holds half of a character (a lone surrogate), which no file can "
                     f"keep: clean the text with .encode('utf-8', 'replace').decode()")
 
-# %% ../nbs/10_graph.ipynb #e2d1a0f8
+def _locked(path: Path | None, error: Exception) -> BadInput:
+    return BadInput(f"{path}: cannot be written ({error}): see who else holds the file, and try again")
+
+# %% ../nbs/10_graph.ipynb #3eb48498
 class KnowledgeGraph:
     """Entities, facts and their evidence in SQLite: a file, or memory when there is no path.
 
     Everything that adds is idempotent: adding the same thing twice changes nothing. Calls made inside
     `with kg.transaction("note"):` become one revision, all or nothing; a call outside is a revision of its own.
-    Threads may share a graph: they take turns, and a transaction is one turn.
+    Threads may share a graph: they take turns, and a transaction is one turn. `with KnowledgeGraph(path) as kg:` closes the file.
 
     Args:
-        path: the file; created if it is not there.
-        schema: what may be joined; kept in the file, so it is given once.
+        path: the file; created if it is not there. None, or `":memory:"`, keeps the graph in memory.
+        schema: what may be joined; kept in the file, so it is given once. Another one takes its place, in no revision.
     Raises:
-        BadInput: the file is no graph, or one of another format.
+        BadInput: the file is no graph, or one of another format; or another program is writing to it, and the schema is new.
     """
     def __init__(self, path: Path | str | None = None, schema: Schema | None = None):
-        self.path, self._db, self._revision, self._turn = path, _connect(path), 0, threading.RLock()
-        if schema is not None:
-            self._rows("INSERT OR REPLACE INTO meta VALUES('schema', ?)", (json.dumps(asdict(schema)),))
+        if path == "":
+            raise BadInput("a graph in a file without a name: give a path, or none for a graph in memory")
+        # The whole path: the working directory may be another one when the past is looked up.
+        self.path = None if path in (None, ":memory:") else Path(path).absolute()
+        self._db, self._revision, self._turn = _connect(path), 0, threading.RLock()
         self.schema = Schema.from_json(self._rows("SELECT value FROM meta WHERE key = 'schema'")[0][0])
+        if schema is not None and schema != self.schema:
+            self._keep_schema(schema)
+
+    def _keep_schema(self, schema: Schema) -> None:
+        try:
+            self._rows("INSERT OR REPLACE INTO meta VALUES('schema', ?)", (json.dumps(asdict(schema)),))
+        except sqlite3.OperationalError as error:
+            raise _locked(self.path, error) from error
+        self.schema = schema
 
     def _rows(self, statement: str, parameters: tuple | dict = ()) -> list[tuple]:
         "What a query gives. Text goes in as a parameter, never into the statement."
@@ -389,12 +418,18 @@ class KnowledgeGraph:
         "Close the file."
         self._db.close()
 
+    def __enter__(self) -> "KnowledgeGraph":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     @property
     def revision(self) -> int:
         "Number of the last complete revision; 0 for an empty graph."
         return self._rows("SELECT coalesce(max(id), 0) FROM revision")[0][0]
 
-# %% ../nbs/10_graph.ipynb #05aead17
+# %% ../nbs/10_graph.ipynb #7d06b210
 @patch
 @contextmanager
 def transaction(self: KnowledgeGraph, note: str = ""):
@@ -409,8 +444,7 @@ def _whole(self: KnowledgeGraph, note: str):
     try:
         self._db.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        raise BadInput(f"{self.path}: cannot be written ({error}): see who else holds the file, "
-                       f"and try again") from error
+        raise _locked(self.path, error) from error
     try:
         self._revision, self._unchanged = self.revision + 1, self._db.total_changes
         yield
@@ -491,20 +525,35 @@ def _raise_confidence(self: KnowledgeGraph, table: str, rows: Sequence[tuple], s
         self._db.executemany(statement, rows)
     self._db.executemany(f"UPDATE {table} SET confidence = {confidence} WHERE {_WEAKER[table]} AND added = {added}", rows)
 
-# %% ../nbs/10_graph.ipynb #8d46268e
+# %% ../nbs/10_graph.ipynb #cb3a14a4
 @patch
 def add_document(self: KnowledgeGraph, document: Document) -> bool:
-    """Keep a document's text. False if it was there already.
+    """Keep a document's text. False if that was there already.
 
-    The same id with another text replaces the old text and takes its mentions and evidence away.
+    The same id with another text replaces the old text and takes its mentions and evidence away. With the same text, a source
+    or date takes the place of another one, and nothing else changes; an empty one leaves what is there.
+
+    Raises:
+        BadInput: the document has no id; evidence without one is nobody's, or a dictionary's.
     """
+    _check_id(document.id)
     with self.transaction(f"document {document.id}"):
-        found = self._rows("SELECT text FROM document WHERE id = ? AND removed = 0", (document.id,))
-        if found == [(document.text,)]:
-            return False
-        if found:
+        found = self._rows("SELECT text, source, date FROM document WHERE id = ? AND removed = 0", (document.id,))
+        if found and found[0][0] != document.text:
             self.forget(document.id)
-        return self._insert("document", document.id, document.text, document.source, document.date)
+            found = []
+        if not found:
+            return self._insert("document", document.id, document.text, document.source, document.date)
+        kept = document.source or found[0][1], document.date or found[0][2]
+        if kept != found[0][1:]:
+            self._remove("document", "id = ?", document.id)
+            self._insert("document", document.id, document.text, *kept)
+        return False
+
+def _check_id(document: str) -> None:
+    "A `BadInput` for the empty id, which stands for no document at all."
+    if not document:
+        raise BadInput("a document without an id: give it one, such as the name of its file")
 
 @patch
 def document(self: KnowledgeGraph, id: str) -> Document:
@@ -519,7 +568,7 @@ def documents(self: KnowledgeGraph) -> list[str]:
     "Ids of the documents, in order."
     return [id for id, in self._rows("SELECT id FROM document WHERE removed = 0 ORDER BY id")]
 
-# %% ../nbs/10_graph.ipynb #c63d9576
+# %% ../nbs/10_graph.ipynb #0ca1b4c0
 @patch
 def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = (), description: str = "") -> bool:
     """Add an entity of an external dictionary, with its other names and what it says of it. Whether anything was new.
@@ -528,8 +577,10 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
     A description takes the place of an earlier one; an empty one leaves what is there.
 
     Raises:
-        BadInput: a dictionary has already given this key another type.
+        BadInput: a dictionary has already given this key another type, or the key is empty.
     """
+    if not key:
+        raise BadInput(f"the entity {name[:40]!r} has an empty key, which stands for no entity: give it one")
     with self.transaction(f"entity {key}"):
         before = self._db.total_changes
         self._remove("entity", "key = ? AND (name IS NULL OR (type = '' AND ? != ''))", key, type)
@@ -544,7 +595,7 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
             self._insert("description", key, description)
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #c82afc12
+# %% ../nbs/10_graph.ipynb #c83401ae
 @patch
 def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type: str, entity: str = "",
                 extractor: str = "gold", confidence: float = 1.0, polarity: int = 1) -> bool:
@@ -552,25 +603,47 @@ def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type:
 
     An answer "no" is a mention with `extractor="answer"`, `polarity=-1` and no entity.
 
+    Args:
+        confidence: above 0 and at most 1; 3 decimals are kept.
     Raises:
-        BadInput: there is no such document, or the offsets lie outside its text.
+        BadInput: there is no such document, the offsets lie outside its text, or confidence or polarity mean nothing.
+    """
+    return self.add_mentions(document, [(start, end, type, entity, extractor, confidence, polarity)]) == 1
+
+@patch
+def add_mentions(self: KnowledgeGraph, document: str, mentions: Iterable[tuple[int, int, str, str, str, float, int]]) -> int:
+    """Add many mentions of a document as one revision, in the order of `add_mention`'s arguments. How many were new.
+
+    Raises:
+        BadInput: as `add_mention`; then none of them is added.
     """
     text = self.document(document).text
-    if not 0 <= start < end <= len(text):
-        raise BadInput(f"mention {start}-{end} lies outside document {document!r} of {len(text)} characters: "
-                       f"check the offsets")
-    surface = text[start:end]
-    with self.transaction(f"mention in {document}"):
-        if entity:
-            self._insert("entity", entity, None, "")
-        return self._insert("mention", document, start, end, surface, normalise(surface), type, entity, extractor,
-                            round(confidence, 3), polarity)
 
-# %% ../nbs/10_graph.ipynb #0ed549b7
+    def row(start: int, end: int, type: str, entity: str, extractor: str, confidence: float, polarity: int) -> tuple:
+        if not 0 <= start < end <= len(text):
+            raise BadInput(f"mention {start}-{end} lies outside document {document!r} of {len(text)} characters: check the offsets")
+        _check_weight(f"mention {start}-{end} of {document!r}", confidence, polarity)
+        surface = text[start:end]
+        return document, start, end, surface, normalise(surface), type, entity, extractor, _rounded(confidence), polarity
+
+    rows = [row(*mention) for mention in mentions]
+    with self.transaction(f"mention in {document}"):
+        self._insert_all("entity", [(key, None, "") for key in dict.fromkeys(row[6] for row in rows) if key])
+        return self._insert_all("mention", rows)
+
+def _check_weight(what: object, confidence: float, polarity: int) -> None:
+    "A `BadInput` if these numbers mean nothing."
+    if not 0 < confidence <= 1 or polarity not in (1, -1):
+        raise BadInput(f"{what}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
+
+def _rounded(confidence: float) -> float:
+    "The 3 decimals that are kept, and never 0: that would be no evidence at all."
+    return max(round(confidence, 3), 0.001)
+
+# %% ../nbs/10_graph.ipynb #0bc6b342
 def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
     "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
-    if not 0 < piece.confidence <= 1 or piece.polarity not in (1, -1):
-        raise BadInput(f"{piece}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
+    _check_weight(piece, piece.confidence, piece.polarity)
     if piece.document and not 0 <= piece.start <= piece.end <= length(piece.document):
         raise BadInput(f"evidence {piece.start}-{piece.end} lies outside document {piece.document!r}: "
                        f"check the offsets")
@@ -585,7 +658,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
-# %% ../nbs/10_graph.ipynb #23e3ef49
+# %% ../nbs/10_graph.ipynb #ff81154c
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -604,8 +677,9 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
                                f"choose one of {', '.join(sorted(self.schema.relations))}, or widen the schema")
             _check_evidence(piece, length)
             yield (head, relation, tail, piece.document, piece.start, piece.end, piece.extractor,
-                   round(piece.confidence, 3), piece.polarity)
-    return self._insert_all("evidence", rows())
+                   _rounded(piece.confidence), piece.polarity)
+    with self.transaction("facts"):
+        return self._insert_all("evidence", rows())
 
 # %% ../nbs/10_graph.ipynb #94ddf01d
 def _entities(keys: str, which: str) -> str:
@@ -828,10 +902,11 @@ def name_evidence(self: KnowledgeGraph) -> dict[str, tuple[NameEvidence, ...]]:
         found[name].append(NameEvidence(*fields))
     return {name: tuple(pieces) for name, pieces in found.items()}
 
-# %% ../nbs/10_graph.ipynb #983c2c74
+# %% ../nbs/10_graph.ipynb #02bb1792
 @patch
 def forget(self: KnowledgeGraph, document: str) -> bool:
     "Make the present as if the document had never been read; earlier revisions still show it. Whether it was there."
+    _check_id(document)
     with self.transaction(f"forget {document}"):
         before = self._db.total_changes
         for table, column in (("document", "id"), ("mention", "document"), ("evidence", "document")):
@@ -863,7 +938,7 @@ def copy(self: KnowledgeGraph) -> KnowledgeGraph:
     twin.schema = self.schema
     return twin
 
-# %% ../nbs/10_graph.ipynb #43cd5e6d
+# %% ../nbs/10_graph.ipynb #943cbcf3
 @patch
 def facts_in(self: KnowledgeGraph, document: str) -> list[tuple[str, str, str]]:
     "Facts `(head, relation, tail)` that a document is evidence for, in order."
@@ -876,6 +951,7 @@ def forget_facts(self: KnowledgeGraph, documents: Iterable[str]) -> None:
     "Take out all evidence of facts that stands in these documents; their texts and mentions stay."
     with self.transaction("forget facts"):
         for document in documents:
+            _check_id(document)
             self._remove("evidence", "document = ?", document)
 
 # %% ../nbs/10_graph.ipynb #d7122303
@@ -1113,7 +1189,7 @@ def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forwa
                 rule = "transitive" if len(chain) > 1 else "symmetric" if rules.symmetric else "inverse"
                 yield Inferred(Fact(*triple, belief), rule, chain if forward else chain[::-1])
 
-# %% ../nbs/10_graph.ipynb #1abff0fb
+# %% ../nbs/10_graph.ipynb #77d6293b
 @patch
 def _near(self: KnowledgeGraph, key: str | None) -> Callable[[str], list[Fact]]:
     "What gives the facts around an entity: the store, one at a time; or, when all are wanted, all of them at once."
@@ -1139,6 +1215,8 @@ def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     "What `inferred` gives, and chains that lead back to where they began."
     if not self.schema.rules:
         return []
+    if key is not None:
+        key = next((entity.key for entity in self._entity(key)), key)  # the one that it was merged into
     near = self._near(key)
     starts = [(key, True), (key, False)] if key is not None else [(entity.key, True) for entity in self.entities()]
     found = [each for start, forward in starts for each in _conclude(self.schema, start, near, forward)]
@@ -1221,15 +1299,22 @@ def _repr_html_(self: KnowledgeGraph) -> str:
     return (f"<table><caption style='text-align: left'>Knowledge graph, revision {self.revision}</caption>"
             f"{''.join(rows)}</table>")
 
-# %% ../nbs/10_graph.ipynb #a7d62a20
+# %% ../nbs/10_graph.ipynb #438f94e9
 GOLD_CONFIDENCE = 0.95
 
-def _supporting_sentence(document: Document, head: str, tail: str) -> tuple[int, int]:
+def _named_in(document: Document) -> dict[tuple[int, int], set[str]]:
+    "The sentences of a document, in order, each with the entities that it mentions."
+    named = {span: set() for span in sentences(document.text)}
+    spans = list(named)
+    for mention in document.mentions or ():
+        place = bisect_right(spans, (mention.start, len(document.text))) - 1
+        if place >= 0 and mention.start < spans[place][1]:
+            named[spans[place]].add(mention.entity)
+    return named
+
+def _supporting_sentence(named: Mapping[tuple[int, int], set[str]], head: str, tail: str) -> tuple[int, int]:
     "Offsets of the first sentence that mentions both ends; else the first one that mentions the head, or any."
-    spans = sentences(document.text)
-    inside = {span: {m.entity for m in document.mentions or () if span[0] <= m.start < span[1]} for span in spans}
-    return next((span for wanted in ({head, tail}, {head}, set()) for span in spans if wanted <= inside[span]),
-                (0, len(document.text)))
+    return next((span for wanted in ({head, tail}, {head}, set()) for span, entities in named.items() if wanted <= entities), (0, 0))
 
 def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     """Add a document with the mentions and relations that a person has marked in it, as one revision.
@@ -1244,12 +1329,10 @@ def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     stated = [relation for relation in document.relations or () if {relation.head, relation.tail} <= named]
     with kg.transaction(f"gold {document.id}"):
         kg.add_document(document)
-        for mention in document.mentions or ():
-            kg.add_mention(document.id, mention.start, mention.end, mention.type, mention.entity)
-        for relation in stated:
-            start, end = _supporting_sentence(document, relation.head, relation.tail)
-            kg.add_fact(relation.head, relation.relation, relation.tail,
-                        Evidence(document.id, start, end, "gold", GOLD_CONFIDENCE))
+        kg.add_mentions(document.id, [(mention.start, mention.end, mention.type, mention.entity, "gold", 1.0, 1) for mention in document.mentions or ()])
+        places = _named_in(document)
+        kg.add_facts([(relation.head, relation.relation, relation.tail, Evidence(document.id, *_supporting_sentence(
+            places, relation.head, relation.tail), "gold", GOLD_CONFIDENCE)) for relation in stated])
     return len(document.relations or ()) - len(stated)
 
 # %% ../nbs/10_graph.ipynb #7b472f57

@@ -6,7 +6,7 @@
 __all__ = ['Revision', 'revisions', 'Past', 'at', 'Changes', 'Diff', 'diff', 'touched_since', 'traces', 'known_only_from',
            'purge', 'rewrite']
 
-# %% ../nbs/11_history.ipynb #7fa24bcb
+# %% ../nbs/11_history.ipynb #9c271a44
 import html
 import json
 import sqlite3
@@ -17,7 +17,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .data import BadInput
-from .graph import KnowledgeGraph, roots
+from .graph import KnowledgeGraph, _check_id, roots
 
 # %% ../nbs/11_history.ipynb #2f45312c
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def revisions(kg: KnowledgeGraph) -> list[Revision]:
     "The revisions of a graph, oldest first."
     return [Revision(*row) for row in kg._rows("SELECT id, note, date FROM revision ORDER BY id")]
 
-# %% ../nbs/11_history.ipynb #26a052d3
+# %% ../nbs/11_history.ipynb #6e9df0b2
 _DATED = ("document", "entity", "mention", "evidence", "merge", "trust", "description")  # the tables from which rows are removed
 
 def _show_past(database: sqlite3.Connection, revision: int) -> None:
@@ -52,6 +52,8 @@ def _show_past(database: sqlite3.Connection, revision: int) -> None:
 class Past(KnowledgeGraph):
     "A graph as it was at a revision: it answers all that a graph answers, and cannot be changed. Made by `at`."
     def __init__(self, kg: KnowledgeGraph, revision: int):
+        if kg.path is not None and not kg.path.exists():
+            raise BadInput(f"{kg.path}: the file of this graph is gone, and its past with it: bring it back")
         super().__init__(kg.path)
         if kg.path is None:
             with kg._turn:
@@ -191,24 +193,25 @@ def _forms(text: str) -> set[bytes]:
     # Bytes are made small as the file's are: only a to z, or É in the file would not be é in the text.
     return {form.encode(encoding, "surrogatepass").lower() for form in written for encoding in ("utf-8", "utf-16-le")}
 
-# %% ../nbs/11_history.ipynb #1684b47e
+# %% ../nbs/11_history.ipynb #de342a8b
 _NAMED_IN = """
 SELECT entity FROM mention WHERE document = :document AND entity != ''
 UNION SELECT head FROM evidence WHERE document = :document UNION SELECT tail FROM evidence WHERE document = :document"""
 
-# An answer that no document occasioned knows nothing of its own: it repeats the name that it was asked about.
+# An answer that no document occasioned knows nothing of its own, nor does a guess at a link: they repeat a name that was known.
 _KNOWN_ELSEWHERE = """
 SELECT 1 WHERE EXISTS (SELECT 1 FROM entity WHERE key = :key AND name IS NOT NULL)
             OR EXISTS (SELECT 1 FROM mention WHERE entity = :key AND document != :document)
-            OR EXISTS (SELECT 1 FROM evidence WHERE head = :key AND document NOT IN ('', :document))
-            OR EXISTS (SELECT 1 FROM evidence WHERE tail = :key AND document NOT IN ('', :document))"""
+            OR EXISTS (SELECT 1 FROM evidence WHERE head = :key AND {elsewhere})
+            OR EXISTS (SELECT 1 FROM evidence WHERE tail = :key AND {elsewhere})""".format(
+    elsewhere="document != :document AND (document != '' OR extractor NOT IN ('answer', 'links'))")
 
 def known_only_from(kg: KnowledgeGraph, document: str) -> list[str]:
     "Keys of the entities that no dictionary and no other document knows, now or in the past."
     keys = [key for key, in kg._rows(_NAMED_IN, {"document": document})]
     return [key for key in keys if not kg._rows(_KNOWN_ELSEWHERE, {"key": key, "document": document})]
 
-# %% ../nbs/11_history.ipynb #bfdaf4e2
+# %% ../nbs/11_history.ipynb #4157b549
 def purge(kg: KnowledgeGraph, document: str) -> list[str]:
     """Wipe a document from the graph, its past and its file: text, mentions, evidence, and names known from it alone.
 
@@ -223,6 +226,7 @@ def purge(kg: KnowledgeGraph, document: str) -> list[str]:
         BadInput: a transaction is under way, or another program holds the file. In the second case call again: the rows
             are gone, but some of their bytes may still be in the file's log.
     """
+    _check_id(document)
     if kg._db.in_transaction:
         raise BadInput("purge inside a transaction: end the transaction first, then purge")
     kg._rows("PRAGMA secure_delete = ON")

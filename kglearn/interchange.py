@@ -59,7 +59,7 @@ def _attributes(entity: Entity) -> dict[str, str]:
     described = {"description": entity.description} if entity.description else {}
     return {"name": entity.name, "type": entity.type, **described}
 
-# %% ../nbs/12_interchange.ipynb #b0987177
+# %% ../nbs/12_interchange.ipynb #9b7ae742
 def neighborhood(kg: KnowledgeGraph, key: str, hops: int = 1, min_belief: float = 0.0) -> "MultiDiGraph":
     """What lies around one entity, as NetworkX sees it: for pictures.
 
@@ -75,8 +75,9 @@ def neighborhood(kg: KnowledgeGraph, key: str, hops: int = 1, min_belief: float 
         BadInput: there is no such entity.
     """
     import networkx
-    graph, rim = networkx.MultiDiGraph(), {key}
-    graph.add_node(key, **_attributes(kg.entity(key)))
+    entity = kg.entity(key)  # the one that it was merged into
+    graph, rim = networkx.MultiDiGraph(), {entity.key}
+    graph.add_node(entity.key, **_attributes(entity))
     for _ in range(hops):
         facts = {fact for end in sorted(rim) for fact in kg.neighbors(end) if fact.belief >= min_belief}
         rim = {end for fact in facts for end in (fact.head, fact.tail)} - set(graph)
@@ -178,7 +179,7 @@ def _checked(table: str, place: str, record: Mapping[str, object]) -> dict:
             raise BadInput(f"{place}: {column} should be {wanted} and is {found!r}: {cure}") from None
     return checked
 
-# %% ../nbs/12_interchange.ipynb #82564e86
+# %% ../nbs/12_interchange.ipynb #8ddff138
 def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGraph | None) -> KnowledgeGraph:
     "Put records, each with the place where it was read, into a graph: all of them or none."
     kg = KnowledgeGraph() if kg is None else kg
@@ -194,11 +195,18 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
                 raise BadInput(f"{place}: {error}") from None
     with kg.transaction("import"):
         each("documents", lambda row: kg.add_document(Document(**row)))
-        each("entities", lambda row: (row["origin"] == "mentions" and row["key"] in mentioned) or kg.add_entity(
-            row["key"], row["name"], row["type"], row["names"], row["description"]))
+        each("entities", lambda row: _add_entity(kg, row, mentioned))
         each("mentions", lambda row: kg.add_mention(**row))
         each("evidence", lambda row: kg.add_fact(*map(row.pop, _COLUMNS["evidence"][:3]), Evidence(**row)))
     return kg
+
+# %% ../nbs/12_interchange.ipynb #25012dc5
+def _add_entity(kg: KnowledgeGraph, row: dict, mentioned: set[str]) -> None:
+    "State an entity as its dictionary did; one that only texts speak of is brought by its mentions, or, if none is left, has no dictionary name."
+    if row["origin"] != "mentions" or row["name"] != row["key"] and row["key"] not in mentioned:
+        kg.add_entity(row["key"], row["name"], row["type"], row["names"], row["description"])
+    elif row["key"] not in mentioned:
+        kg._insert("entity", row["key"], row["name"], row["type"])
 
 # %% ../nbs/12_interchange.ipynb #04329189
 def from_tables(tables: Mapping[str, Table], kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
@@ -795,14 +803,14 @@ def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relati
         raise BadInput(f"{path}: goes in a circle ({circle[:120]} ...): take one of these lines out")
     return Ontology(tuple(entries), tuple(good), dict(left_out))
 
-# %% ../nbs/12_interchange.ipynb #b952fec1
+# %% ../nbs/12_interchange.ipynb #79f0c941
 _OBO_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
 _OBO_COMMENT = re.compile(r"(?<!\\)\s!.*")
 
 def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
     "Place, kind and tags of each stanza; the lines before the first are of kind `header`."
     kind, place, tags = "header", f"{path}, line 1", defaultdict(list)
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):  # no other sign ends a line in OBO
         line, here = line.strip(), f"{path}, line {number}"
         tag, colon, value = line.partition(":")
         if line.startswith("[") and line.endswith("]"):
@@ -818,7 +826,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
-# %% ../nbs/12_interchange.ipynb #0e857015
+# %% ../nbs/12_interchange.ipynb #dca98386
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -828,7 +836,7 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
     for place, kind, tags in _obo_stanzas(path):
         if kind == "header":
             namespace = tags["default-namespace"][0] if tags["default-namespace"] else ""
-        elif kind == "Term" and tags["is_obsolete"] == ["true"]:
+        elif kind == "Term" and [value.split()[:1] for value in tags["is_obsolete"]] == [["true"]]:
             left_out["obsolete terms"] += 1
         elif kind == "Term":
             if not tags["id"]:
@@ -878,7 +886,7 @@ def _read_skos(path: Path, type: str, language: str) -> Ontology:
     facts += [Relation(str(tail), "broader", str(head)) for head, tail in sorted(graph.subject_objects(SKOS.narrower))]
     return _ontology(path, entries, facts, left_out)
 
-# %% ../nbs/12_interchange.ipynb #cb3e2dca
+# %% ../nbs/12_interchange.ipynb #d720ffec
 _CSV_COLUMNS = {"id": ("id", "key"), "name": ("name", "term", "label"), "type": ("type", "category"),
                 "synonyms": ("synonyms", "synonym", "aliases"), "parent": ("parent", "is_a", "broader"),
                 "description": ("description", "definition")}
@@ -886,7 +894,7 @@ _CSV_COLUMNS = {"id": ("id", "key"), "name": ("name", "term", "label"), "type": 
 def _read_glossary(path: Path, type: str, language: str) -> Ontology:
     "The terms of a table; what separates its columns is what the first line has most of."
     first = _read_text(path).partition("\n")[0]
-    entries, parents, ids = [], [], {}
+    entries, parents, ids = [], [], defaultdict(dict)
     for place, row in _read_rows(path, max("\t,;", key=first.count), quoted=True):
         row = {name.lower(): cell.strip() for name, cell in row.items()}
         id, name, own_type, synonyms, parent, description = (
@@ -898,9 +906,17 @@ def _read_glossary(path: Path, type: str, language: str) -> Ontology:
         id = id or f"{own_type or 'term'}:{name.lower()}"
         names = (name, *filter(None, map(str.strip, synonyms.split("|"))))
         entries.append(DictionaryEntry(id, own_type, names, description=description))
-        ids |= {name: id, id: id}
-        parents += [(id, own) for own in map(str.strip, parent.split("|")) if own]
-    return _ontology(path, entries, (Relation(id, "is_a", ids.get(own, own)) for id, own in parents), Counter())
+        ids[name][own_type] = id
+        parents += [(place, id, own_type, own) for own in map(str.strip, parent.split("|")) if own]
+    known = {entry.id for entry in entries}
+    facts = [Relation(id, "is_a", own if own in known else _parent(place, own, own_type, ids[own])) for place, id, own_type, own in parents]
+    return _ontology(path, entries, facts, Counter())
+
+def _parent(place: str, name: str, type: str, ids: Mapping[str, str]) -> str:
+    "The id of the term of that name: of the same type if there are several; the name itself if there is none."
+    if len(ids) > 1 and type not in ids:
+        raise BadInput(f"{place}: the parent {name!r} is the name of {len(ids)} terms of other types: give its id")
+    return ids.get(type) or next(iter(ids.values()), name)
 
 # %% ../nbs/12_interchange.ipynb #412bd4ef
 def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ontology:

@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import astuple, replace
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
 from kglearn.graph import (CLINIC_SCHEMA, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
                            contradictions, noisy_or, posterior, roots)
-from kglearn.history import at, diff, revisions, touched_since
+from kglearn.history import at, diff, purge, revisions, touched_since
+from kglearn.interchange import from_tables, neighborhood, to_tables
 from kglearn.text import normalise
 
 HOSTILE = ["'; DROP TABLE entity; --", '"', "''", "a\0b", "\0", "%", "_", "?1", ":key", "<script>alert(1)</script>",
@@ -1044,3 +1046,135 @@ def test_names_of_what_only_documents_name_are_their_spellings():
     assert kg.names("flu") == ("Flu", "grippe")
     with pytest.raises(BadInput, match="no entity"):
         kg.names("cold")
+
+
+# The door: what is refused before anything is written, and what a path means
+
+def four(path=None):
+    kg = KnowledgeGraph(path)
+    for key in "abcd":
+        kg.add_entity(key, key, "thing")
+    return kg
+
+
+@pytest.mark.parametrize("path", [":memory:", None])
+def test_a_graph_in_memory_has_a_past(path):
+    kg = four(path)
+    assert kg.path is None and len(at(kg, 4).entities()) == 4 and len(at(kg, 2).entities()) == 2
+    assert len(diff(kg, 0, 4).entities.new) == 4 and not Path(":memory:").exists()
+
+
+def test_the_past_is_found_from_another_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    kg = four("graph.db")
+    monkeypatch.chdir(tmp_path / "two")
+    assert len(at(kg, 4).entities()) == 4 and list((tmp_path / "two").iterdir()) == []
+    (tmp_path / "one" / "graph.db").unlink()
+    with pytest.raises(BadInput, match="is gone"):
+        at(kg, 0)
+
+
+def test_a_graph_without_a_name_is_refused_and_a_graph_closes_itself(tmp_path):
+    with pytest.raises(BadInput, match="without a name"):
+        KnowledgeGraph("")
+    with KnowledgeGraph(tmp_path / "graph.db") as kg:
+        kg.add_entity("a", "a", "thing")
+    with pytest.raises(sqlite3.ProgrammingError):
+        kg.entities()
+
+
+def test_a_schema_is_only_written_where_it_is_new(tmp_path, monkeypatch):
+    monkeypatch.setattr("kglearn.graph.PATIENCE", 0.1)
+    schema = Schema(("thing",), {"r": ((), ())})
+    kg = KnowledgeGraph(tmp_path / "graph.db", schema)
+    with kg.transaction():
+        kg.add_entity("a", "a", "thing")
+        assert KnowledgeGraph(tmp_path / "graph.db", schema).schema == schema
+        with pytest.raises(BadInput, match="cannot be written .*locked.*see who else"):
+            KnowledgeGraph(tmp_path / "graph.db", Schema(("thing",)))
+
+
+def test_of_many_facts_or_mentions_one_bad_one_keeps_all_out():
+    kg = four()
+    kg.add_document(Document("d", "a b"))
+    good = [("a", f"r{number}", "b", Evidence("", 0, 0, "dictionary")) for number in range(10_001)]
+    with kg.transaction("a larger one"):
+        with pytest.raises(BadInput, match="no entity 'nobody'"):
+            kg.add_facts([*good, ("a", "r", "nobody", Evidence("", 0, 0, "dictionary"))])
+        with pytest.raises(BadInput, match="lies outside"):
+            kg.add_mentions("d", [(0, 1, "thing", "new", "gold", 1.0, 1), (2, 9, "thing", "", "gold", 1.0, 1)])
+        kg.add_mention("d", 2, 3, "thing", "b")
+    assert list(kg.facts()) == [] and [mention.entity for mention in kg.mentions()] == ["b"] and not kg.find("new")
+    assert kg.add_mentions("d", [(0, 1, "thing", "a", "gold", 1.0, 1), (2, 3, "thing", "b", "gold", 1.0, 1)]) == 1, "one is there already"
+
+
+@pytest.mark.parametrize("act", [
+    lambda kg: kg.add_document(Document("", "text")), lambda kg: kg.forget(""), lambda kg: kg.forget_facts([""]), lambda kg: purge(kg, ""),
+    lambda kg: kg.add_entity("", "name", "thing")])
+def test_the_empty_id_stands_for_none_and_is_refused(act):
+    kg = four()
+    kg.add_fact("a", "r", "b", Evidence("", 0, 0, "dictionary"))
+    kg.add_fact("c", "r", "d", Evidence("", 0, 0, "answer", 0.95))
+    before = said(kg)
+    with pytest.raises(BadInput, match="without an id|empty key"):
+        act(kg)
+    assert said(kg) == before
+
+
+@pytest.mark.parametrize("confidence, polarity", [(7.0, 1), (0.0, 1), (-0.5, 1), (float("nan"), 1), (0.5, 0)])
+def test_mentions_with_numbers_that_mean_nothing_are_refused(confidence, polarity):
+    kg = four()
+    kg.add_document(Document("d", "a"))
+    with pytest.raises(BadInput, match="needs a confidence above 0"):
+        kg.add_mention("d", 0, 1, "thing", "a", "pattern", confidence, polarity)
+    assert kg.mentions() == []
+
+
+def test_the_least_confidence_is_kept_above_nought():
+    kg = four()
+    kg.add_document(Document("d", "a"))
+    kg.add_mention("d", 0, 1, "thing", "a", "pattern", 0.0001), kg.add_fact("a", "r", "b", Evidence("", 0, 0, "pattern", 0.0004))
+    assert kg.mentions()[0].confidence == kg.evidence("a", "r", "b")[0].confidence == 0.001
+    assert from_tables(to_tables(kg)).fingerprint() == kg.fingerprint()
+
+
+def test_a_source_that_is_told_later_is_kept():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("d", "a text"))
+    kg.add_mention("d", 0, 1, "letter", "a")
+    assert not kg.add_document(Document("d", "a text", "journal", "2020")) and kg.document("d") == Document("d", "a text", "journal", "2020")
+    assert not kg.add_document(Document("d", "a text")) and kg.document("d").source == "journal" and len(kg.mentions()) == 1
+    assert kg.revision == 3 and at(kg, 2).document("d").source == ""
+
+
+def test_a_relation_that_the_schema_does_not_have_is_refused_between_untyped_entities_too():
+    assert not CLINIC_SCHEMA.allows("", "treets", "") and not CLINIC_SCHEMA.allows("", "treats", "") and CLINIC_SCHEMA.allows("", "is_a", "")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"types": "disease"}', '{"types": [], "relations": {"treats": ["medicine", "disease"]}}',
+                                  '{"types": [], "relations": {"treats": [["medicine"]]}}', '{"types": [], "rules": {"treats": {"disjoint": "causes"}}}'])
+def test_what_is_no_schema_is_said_to_be_none(text):
+    with pytest.raises(BadInput, match="not a schema"):
+        Schema.from_json(text)
+
+
+def test_what_follows_is_asked_by_either_key_of_a_merge():
+    kg = KnowledgeGraph(schema=Schema(rules={"is_a": Rules(transitive=True)}))
+    for key in "abcd":
+        kg.add_entity(key, key, "thing")
+    kg.add_fact("a", "is_a", "b", Evidence("", 0, 0, "dictionary")), kg.add_fact("b", "is_a", "c", Evidence("", 0, 0, "dictionary"))
+    kg.merge("a", "d")
+    assert kg.inferred("d") == kg.inferred("a") and [each.fact.tail for each in kg.inferred("d")] == ["c"]
+    assert set(neighborhood(kg, "d")) == set(neighborhood(kg, "a")) == {"a", "b"}
+    assert kg.inferred("nobody") == []
+
+
+def test_gold_stands_in_the_first_sentence_that_names_both():
+    text = "  Flu is common. Fever too. Flu brings fever. Flu, fever."
+    places = [(2, 5, "f"), (17, 22, "h"), (28, 31, "f"), (39, 44, "h"), (46, 49, "f"), (51, 56, "h")]
+    mentions = tuple(Mention(start, end, "x", f"x:{key}") for start, end, key in places)
+    kg = KnowledgeGraph()
+    add_gold(kg, Document("d", text, "", "", mentions, (Relation("x:f", "r", "x:h"), Relation("x:h", "r", "x:h"))))
+    spans = [(piece.start, piece.end) for tail in ("x:f", "x:h") for piece in kg.evidence(tail, "r", "x:h")]
+    assert [text[start:end] for start, end in spans] == ["Flu brings fever.", "Fever too."]

@@ -377,3 +377,13 @@ def test_the_past_goes_through_the_same_indices():
              for line in past._db.execute(f"EXPLAIN QUERY PLAN {statement}")}
     assert any(line.startswith("SEARCH") for line in plans)
     assert not {line for line in plans if line.startswith("SCAN") and line.split()[1] in ("evidence", "mention", "entity", "document")}
+
+
+def test_what_a_dictionary_says_of_an_entity_is_not_a_documents():
+    kg = KnowledgeGraph()
+    kg.add_entity("a", "a", "thing")
+    for extractor, key in (("dictionary", "x:kept"), ("answer", "x:gone"), ("links", "x:guessed")):
+        kg.add_document(Document("d", "flu"))
+        kg.add_mention("d", 0, 3, "disease", key)
+        kg.add_fact(key, "r", "a", Evidence("", 0, 0, extractor))
+    assert purge(kg, "d") == ["x:gone", "x:guessed"] and [fact.head for fact in kg.facts()] == ["x:kept"]

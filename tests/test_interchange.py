@@ -493,6 +493,34 @@ def test_a_damaged_ontology_gives_terms_or_one_clear_error(chance, name, tmp_pat
         assert not kg.entities()
 
 
+def test_what_is_obsolete_may_be_commented_and_only_a_line_feed_ends_a_line(tmp_path):
+    (tmp_path / "a.obo").write_text('[Term]\nid: A:1\nname: old\nis_obsolete: true ! replaced\n\n[Term]\nid: A:2\nname: new\ndef: "one\u2028two" []\n', encoding="utf-8")
+    found = read_ontology(tmp_path / "a.obo")
+    assert [(entry.id, entry.description) for entry in found.entries] == [("A:2", "one\u2028two")] and found.left_out == {"obsolete terms": 1}
+
+
+@each("parent, wanted", [("cold", "disease:cold"), ("symptom:cold", "symptom:cold"), ("weather", "weather:weather")])
+def test_a_parent_is_of_the_same_type_where_a_name_has_several(tmp_path, parent, wanted):
+    (tmp_path / "a.csv").write_text(f"name,type,parent\ncold,disease,\ncold,symptom,\nweather,weather,\ncommon cold,disease,{parent}\n", encoding="utf-8")
+    assert read_ontology(tmp_path / "a.csv").facts == (Relation("disease:common cold", "is_a", wanted),)
+
+
+def test_a_parent_that_may_be_two_is_asked_for_by_id(tmp_path):
+    (tmp_path / "a.csv").write_text("name,type,parent\ncold,disease,\ncold,symptom,\nhay fever,allergy,cold\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 4: the parent 'cold' is the name of 2 terms"):
+        read_ontology(tmp_path / "a.csv")
+
+
+def test_an_entity_of_which_only_an_answer_is_left_has_no_dictionary_name():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("d", "flu"))
+    kg.add_mention("d", 0, 3, "disease", "t:flu"), kg.add_entity("a", "a", "t")
+    kg.add_fact("t:flu", "r", "a", Evidence("", 0, 0, "answer", 0.95))
+    kg.forget("d")
+    again = from_tables(to_tables(kg))
+    assert again.fingerprint() == kg.fingerprint() and [entry.id for entry in again.dictionary()] == ["a"]
+
+
 @each("delimiter", ["\t", ",", ";"])
 def test_glossaries(tmp_path, delimiter):
     lines = [["Term", "Type", "Synonyms", "Parent", "Definition"], ["x-ray", "test", "radiograph|R\xf6ntgen", "imaging", "a picture"],
