@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #8b4da899
+# %% ../nbs/20_gnn.ipynb #d1fe1bf2
 import copy
 import hashlib
 import json
@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from .data import BadInput
 from .graph import Fact, KnowledgeGraph, NameEvidence
 from .plots import plot_lines, plot_scatter
-from .text import Encoder, load_halves, save_halves, words
+from .text import Encoder, load_halves, save_halves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -238,12 +238,12 @@ def hash(self: GraphEncoder) -> str:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
-# %% ../nbs/20_gnn.ipynb #54e1cec2
+# %% ../nbs/20_gnn.ipynb #ca2c4e81
 _NAME_VECTORS: dict[tuple[str, str], Tensor] = {}  # by encoder and name, those asked for last at the end
 _MOST_NAMES = 100_000
 
 def _name_vectors(names: Sequence[str], text_encoder: Encoder) -> Tensor:
-    "Text vectors `[names, width]`, of its letters for an unreadable name; a name that is asked for again is not read again."
+    "Text vectors `[names, width]`; a name that is asked for again is not read again."
     known = {name: _NAME_VECTORS.pop((text_encoder.hash, name), None) for name in names}
     known |= _read_names([name for name, vector in known.items() if vector is None], text_encoder)
     _NAME_VECTORS.update({(text_encoder.hash, name): vector for name, vector in known.items()})
@@ -253,27 +253,12 @@ def _name_vectors(names: Sequence[str], text_encoder: Encoder) -> Tensor:
 
 def _read_names(names: Sequence[str], text_encoder: Encoder) -> dict[str, Tensor]:
     "The vectors of names that are not known yet."
-    readable = [name for name in names if text_encoder.readable(name)]
-    read = text_encoder.embed(readable, progress="names" if len(readable) > 2000 else "")
+    read = text_encoder.embed(names, progress="names" if len(names) > 2000 else "")
     if not read.isfinite().all():
-        broken = [name for name, vector in zip(readable, read) if not vector.isfinite().all()]
+        broken = [name for name, vector in zip(names, read) if not vector.isfinite().all()]
         raise BadInput(f"the text encoder gives no finite vector for the name {broken[0][:40]!r} (and {len(broken) - 1} more): "
                        f"look for damaged weights")
-    # Each vector a copy: a row of the matrix would keep all of it in memory.
-    vectors = {name: _with_strange_words(vector.clone(), name, text_encoder) for name, vector in zip(readable, read)}
-    return {name: vectors[name] if name in vectors else _letters(name, text_encoder.width) for name in names}
-
-def _with_strange_words(vector: Tensor, name: str, text_encoder: Encoder) -> Tensor:
-    "A readable name's vector; with those of its words that cannot be read, or all such names with the same other words would share one."
-    strange = " ".join(word for word in (name[start:end] for start, end in words(name)) if not text_encoder.readable(word))
-    return torch.nn.functional.normalize(vector + _letters(strange, text_encoder.width), dim=0) if strange else vector
-
-def _letters(name: str, width: int) -> Tensor:
-    "A unit vector for a name nobody can read: the sum of a direction, fixed by lot, for each run of one to three of its characters."
-    marked = f"\x02{name}\x03"
-    runs = [marked[start:start + size] for size in (1, 2, 3) for start in range(len(marked) - size + 1)]
-    lots = [torch.frombuffer(bytearray(hashlib.shake_256(run.encode("utf-8", "surrogatepass")).digest(width)), dtype=torch.uint8) for run in runs]
-    return torch.nn.functional.normalize(torch.stack([lot.float() - 127.5 for lot in lots]).sum(0), dim=0)
+    return {name: vector.clone() for name, vector in zip(names, read)}  # a row of the matrix would keep all of it in memory
 
 # %% ../nbs/20_gnn.ipynb #ec7483fb
 def _believed(facts: Iterable[Fact], nodes: Mapping[str, int], relations: Sequence[str]) -> tuple[Tensor, int]:

@@ -64,7 +64,7 @@ def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, Di
     return [mention if mention.entity else replace(mention, entity=key(mention, name))
             for mention, name in zip(mentions, _names_in(document, mentions))]
 
-# %% ../nbs/13_linking.ipynb #48fb5020
+# %% ../nbs/13_linking.ipynb #25f9a5e2
 _GAP = re.compile(rf"(?<=[{_HAN_KANA}]) (?=[{_HAN_KANA}])")
 
 def _without_gaps(name: str) -> str:
@@ -75,7 +75,7 @@ class NameIndex:
     """Finds the names of a list that are most like a given one: by letters, and by meaning if there is an encoder.
 
     Letters: cosine of TF-IDF weighted pieces of 2 to 4 letters within words. Meaning: cosine of the encoder's vectors. The two are averaged, with
-    `weight` for the letters. A name that the encoder cannot read is compared by letters alone.
+    `weight` for the letters. A name of which the encoder cannot read a word is compared by letters alone.
     Not good for abbreviations, nor for names that differ in one decisive letter or prefix.
 
     Args:
@@ -97,9 +97,9 @@ class NameIndex:
 
 _MANY = 2000  # names whose vectors are worth a file
 
-# %% ../nbs/13_linking.ipynb #786d2b0d
+# %% ../nbs/13_linking.ipynb #ac645b7e
 def _embed(encoder: Encoder, names: Sequence[str], progress: str = "", keep: bool = False) -> np.ndarray:
-    "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read."
+    "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read: a tag of its letters has no meaning to compare."
     vectors = np.zeros((len(names), encoder.width), np.float32)
     readable = [i for i, name in enumerate(names) if encoder.readable(name)]
     if readable:

@@ -305,7 +305,7 @@ def __repr__(self: Counts) -> str:
 def _repr_html_(self: Counts) -> str:
     return self._table()._repr_html_()
 
-# %% ../nbs/15_reader.ipynb #3d61c9b8
+# %% ../nbs/15_reader.ipynb #86caf716
 @dataclass(repr=False)
 class ReadReport(Counts):
     "What a reading gave, and everything that was not used; `told` is what tagger and relater have counted themselves."
@@ -320,7 +320,7 @@ class ReadReport(Counts):
     new_names: int = counted("mentions linked to a name of their own")
     facts: int = counted("pieces of evidence added")
     rejected_by_schema: int = counted("facts that were found, and that the schema does not allow")
-    unreadable_script: int = counted("mentions whose name the encoder cannot read: linked by their letters only")
+    unreadable_script: int = counted("mentions whose name the encoder cannot read, or not all of it: linked by their letters only")
     told: dict[str, Counts] = field(default_factory=dict)
 
     def rows(self) -> list[tuple[str, int, str]]:
@@ -332,7 +332,7 @@ class ReadReport(Counts):
         "Add what a part of the reader has counted."
         self.told[part] = self.told[part] + counts if part in self.told else counts
 
-# %% ../nbs/15_reader.ipynb #cc63a9ac
+# %% ../nbs/15_reader.ipynb #ca171571
 @dataclass(frozen=True)
 class Reading:
     """What one document says, before any of it is in a graph.
@@ -344,7 +344,7 @@ class Reading:
         facts: head, relation, tail and evidence of each.
         by_likeness: how many of the mentions an exact name would have linked otherwise.
         cuts: for each end of a window but the last, whether it cut a sentence in two.
-        unreadable: how many of the mentions the encoder cannot read.
+        unreadable: how many of the mentions have a name that the encoder cannot read, or not all of it.
     """
     document: Document
     mentions: tuple[Mention, ...]
@@ -377,7 +377,7 @@ class Reader:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #fddc4a2b
+# %% ../nbs/15_reader.ipynb #f93540d1
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
@@ -389,7 +389,7 @@ def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
 @patch
 def _reading(self: Reader, document: Document, exact: Sequence[Mention], mentions: Sequence[Mention], facts: Sequence[tuple]) -> Reading:
     by_likeness = sum(old != new for old, new in zip(exact, mentions))
-    unreadable = sum(not self.encoder.readable(document.surface(mention)) for mention in mentions)
+    unreadable = sum(not self.encoder.readable(normalise(document.surface(mention))) for mention in mentions)
     return Reading(document, tuple(mentions), tuple(facts), by_likeness, self._cuts(document.text), unreadable)
 
 @patch

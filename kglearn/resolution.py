@@ -80,7 +80,7 @@ def decisive_differences(one: str, other: str) -> tuple[str, ...]:
     numbers = any(map(_is_number, mine)) and any(map(_is_number, theirs))
     return ("numbers differ",) * numbers + ("opposites",) * bool(turned & theirs)
 
-# %% ../nbs/17_resolution.ipynb #a84318da
+# %% ../nbs/17_resolution.ipynb #31fe41e0
 LETTERS, SAID, SHARED = 0.3, 0.95, 0.2
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Reasons:
 
     Args:
         letters: cosine of the TF-IDF weighted pieces of the two names that are most alike.
-        meaning: cosine of their vectors, or None where there is no encoder or it cannot read one of them.
+        meaning: cosine of their vectors, or None where there is no encoder or it cannot read a word of one of them.
         said: of the documents that explain the one name as an abbreviation, the part that explains it as the other.
         shared: neighbours in common, as a part of all neighbours and one more: few neighbours prove little.
         names: the two names.
@@ -160,7 +160,7 @@ def _vectors_of(names: Sequence[str], encoder: Encoder | None, progress: str) ->
     "Unit vectors `[names, width]`; zeros for a name that the encoder cannot read, and for all if there is no encoder."
     return _embed(encoder, names, progress) if encoder else np.zeros((len(names), 1), np.float32)
 
-# %% ../nbs/17_resolution.ipynb #9a400f3b
+# %% ../nbs/17_resolution.ipynb #6360c0da
 @dataclass(frozen=True)
 class Proposal:
     "Two entities that may be one: the key that would stay, the one that would go, the score, and what it is made of."
@@ -172,7 +172,7 @@ class Proposal:
 class Proposals(tuple):
     """Proposals, likeliest first; shown as a table.
 
-    `unreadable` counts the names that the encoder could not read; they were compared by their letters.
+    `unreadable` counts the names that the encoder could not read, or not all of it; they were compared by their letters.
     """
     unreadable: int = 0
 

@@ -299,7 +299,7 @@ def same_terms(terms: Iterable[str], documents: Iterable[Document] = ()) -> list
         groups[next(iter(meant)) if len(meant) == 1 else key].append(term)
     return [TermGroup(members[0], tuple(members), True) for members in groups.values() if len(members) > 1]
 
-# %% ../nbs/16_terms.ipynb #3fc04a9c
+# %% ../nbs/16_terms.ipynb #bf20645d
 def group_terms(terms: Iterable[str], encoder: Encoder | None = None, threshold: float = 0.6, documents: Iterable[Document] = ()) -> list[TermGroup]:
     """Proposals: which terms are one thing (see `same_terms`), and which are near each other in meaning.
 
@@ -307,7 +307,7 @@ def group_terms(terms: Iterable[str], encoder: Encoder | None = None, threshold:
 
     Args:
         terms: normalised, the best first.
-        encoder: the frozen encoder; terms that it cannot read are in no cluster.
+        encoder: the frozen encoder; terms of which it cannot read a word are in no cluster.
         threshold: least mean likeness of two clusters that are joined, from 0 to 1.
         documents: where short forms are explained.
     """

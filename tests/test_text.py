@@ -117,7 +117,7 @@ def test_memory_of_words_and_names_is_bounded(monkeypatch, narrow):
     for number in range(20):
         assert narrow.piece_counts(f"fever {number} of many days") == [1, 1, 1, 1, 1] and narrow.readable(f"fever {number}")
         assert not narrow.readable("哮喘")
-    assert len(narrow._sizes) <= 3 + 5 and len(narrow._readable) <= 3 + 2
+    assert len(narrow._sizes) <= 3 + 5 and len(narrow._strange) <= 3 + 2
 
 
 @given(ANY)
@@ -287,9 +287,47 @@ def test_the_cache_is_the_users_own_unless_he_names_another(tmp_path, monkeypatc
     assert cache_folder() == Path("/mine")
 
 
-def test_strangers_are_refused_and_named():
-    with pytest.raises(BadInput, match="cannot read '哮喘' .and 1 more"):
-        shared_encoder().embed(["asthma", "哮喘", "肺炎"])
+# What an encoder cannot read
+
+LONG = " ".join(["acid"] * 62)
+
+
+@pytest.mark.parametrize("names", [
+    ("asthma 热", "asthma 咳", "热 asthma"), ("哮喘", "肺炎", "哮 喘 x"), ("发热", "발열", "حمى", "سعال"), ("stage 3 ☃", "stage 3 ♞", "☃", "♞", "👩‍⚕️"),
+    ("热-asthma", "咳-asthma"), ("asthma ☃x", "asthma ☃y"), ("がん", "かん", "ガン", "カン"), ("कु", "कि", "क"), ("asthma", "asthma \ue000", "asthma \ue001"),
+    (LONG, f"{LONG} ester", f"{LONG} ether"), ("x" * 3000, "y" * 3000), ("", " ", "  ")])
+def test_names_that_are_one_to_the_encoder_are_told_apart(names):
+    encoder = shared_encoder()
+    vectors = encoder.embed(names)
+    assert torch.equal(vectors, torch.cat([encoder.embed([name]) for name in names])), "whatever else is read"
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(names)))
+    assert (vectors @ vectors.T - 2 * torch.eye(len(names))).max() < 0.99
+
+
+@pytest.mark.parametrize("name", ["asthma 热", "热-asthma", "哮喘", "がん", "कु", "stage 3 ☃", "asthma ☃x", f"{LONG} ester", "x" * 3000, "asthma \ue000", "", " "])
+def test_a_name_with_one_word_that_is_not_read_is_not_readable(name):
+    assert not shared_encoder().readable(name)
+
+
+@pytest.mark.parametrize("name", ["asthma", "Ménière's disease", "Me\u0301nie\u0300re", "β-blocker", "Ёлка", "COVID-19 (2020)", "Größe", "かん", LONG])
+def test_accents_and_case_are_no_loss_and_vectors_of_what_is_read_are_the_mean_of_the_pieces(name):
+    encoder = shared_encoder()
+    assert encoder.readable(name)
+    with torch.no_grad():
+        hidden = encoder.model(**encoder.tokenizer([name], return_tensors="pt")).last_hidden_state[0]
+    assert torch.allclose(encoder.embed([name])[0], torch.nn.functional.normalize(hidden.mean(0), dim=0), atol=1e-5)
+
+
+def test_what_is_read_in_part_lies_near_what_it_would_be_without():
+    asthma, hot, gout = shared_encoder().embed(["asthma", "asthma 热", "gout"])
+    assert asthma @ hot > 0.5 > gout @ hot
+
+
+def test_kept_vectors_of_names_not_read_are_those_worked_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("KGLEARN_CACHE", str(tmp_path))
+    encoder, names = shared_encoder(), ["asthma", "哮喘", "asthma 热"]
+    fresh = encoder.embed(names)
+    assert all(torch.equal(encoder.embed(names, keep=True), fresh) for _ in range(2)) and len(kept(tmp_path)) == 1
 
 
 # What an encoder remembers
