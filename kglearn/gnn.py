@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #d1fe1bf2
+# %% ../nbs/20_gnn.ipynb #007ebbb6
 import copy
 import hashlib
 import json
@@ -27,7 +27,8 @@ from torch.nn.functional import cross_entropy, dropout, gelu
 from tqdm.auto import tqdm
 
 from .data import BadInput
-from .graph import Fact, KnowledgeGraph, NameEvidence
+from .graph import Entity, Fact, KnowledgeGraph, NameEvidence
+from .history import Touched
 from .plots import plot_lines, plot_scatter
 from .text import Encoder, load_halves, save_halves
 
@@ -97,16 +98,20 @@ def forward(self: GraphEncoder, features: Tensor, edges: Tensor) -> Tensor:
     _check_inputs(features, edges, self.lift.in_features, len(self.relations))
     return self.from_messages(features, with_inverses(edges, len(self.relations)))
 
-# %% ../nbs/20_gnn.ipynb #05ad6774
+# %% ../nbs/20_gnn.ipynb #77c1425e
 @patch
 def from_messages(self: GraphEncoder, features: Tensor, messages: Tensor) -> Tensor:
     "The same from edges `[3, messages]` that are heard as they stand, those in reverse among them; nothing is checked."
-    head, relation, tail = messages if self.message_passing else messages[:, :0]
     hidden = self.lift(dropout(features, self.dropout, self.training))
     for conv in self.convs:
-        message = gelu(conv(hidden, torch.stack([head, tail]), relation))
-        hidden = hidden + dropout(message, self.dropout, self.training)
+        hidden = self._after(conv, hidden, messages if self.message_passing else messages[:, :0])
     return self.norm(hidden)
+
+@patch
+def _after(self: GraphEncoder, conv: nn.Module, hidden: Tensor, messages: Tensor) -> Tensor:
+    "Node vectors after one more layer: what they were, and what they hear."
+    head, relation, tail = messages
+    return hidden + dropout(gelu(conv(hidden, torch.stack([head, tail]), relation)), self.dropout, self.training)
 
 # %% ../nbs/20_gnn.ipynb #1e1e53e7
 def _check_inputs(features: Tensor, edges: Tensor, width: int, relation_count: int) -> None:
@@ -260,6 +265,16 @@ def _read_names(names: Sequence[str], text_encoder: Encoder) -> dict[str, Tensor
                        f"look for damaged weights")
     return {name: vector.clone() for name, vector in zip(names, read)}  # a row of the matrix would keep all of it in memory
 
+# %% ../nbs/20_gnn.ipynb #f784af93
+def _features(entities: Sequence[Entity], text_encoder: Encoder) -> Tensor:
+    "What f knows of entities before it hears their neighbours: unit vectors `[entities, width]` of their names, with the description where there is one."
+    vectors = _name_vectors([entity.name for entity in entities], text_encoder)
+    told = [node for node, entity in enumerate(entities) if entity.description and text_encoder.readable(entity.description)]
+    if told:
+        descriptions = _name_vectors([entities[node].description for node in told], text_encoder)
+        vectors[told] = torch.nn.functional.normalize(vectors[told] + descriptions, dim=1)
+    return vectors
+
 # %% ../nbs/20_gnn.ipynb #ec7483fb
 def _believed(facts: Iterable[Fact], nodes: Mapping[str, int], relations: Sequence[str]) -> tuple[Tensor, int]:
     "The facts that are believed more than doubted as edges `[3, facts]`, and how many of them have a relation that is none of these."
@@ -268,14 +283,14 @@ def _believed(facts: Iterable[Fact], nodes: Mapping[str, int], relations: Sequen
     edges = [(nodes[fact.head], numbers[fact.relation], nodes[fact.tail]) for fact in believed if fact.relation in numbers]
     return torch.tensor(edges, dtype=torch.long).reshape(-1, 3).T.contiguous(), len(believed) - len(edges)
 
-# %% ../nbs/20_gnn.ipynb #b59a4678
+# %% ../nbs/20_gnn.ipynb #49a0cfcd
 @dataclass(frozen=True)
 class GraphTensors:
     """A graph as f reads it.
 
     Args:
         keys: entities, in order; node i is `keys[i]`.
-        features: text vectors of their names, `[nodes, width]`; made of its letters where the encoder cannot read a name.
+        features: text vectors of their names and descriptions, `[nodes, width]`; made of its letters where the encoder cannot read a name.
         edges: believed facts, `[3, facts]`.
         unreadable: names that the encoder could not read.
         unknown_facts: facts left out because their relation is not one of f's.
@@ -287,12 +302,11 @@ class GraphTensors:
     unknown_facts: int
 
 def graph_tensors(kg: KnowledgeGraph, relations: Sequence[str], text_encoder: Encoder) -> GraphTensors:
-    "Entities, their names' text vectors, and the facts that are believed more than doubted."
+    "Entities, the text vectors of their names and descriptions, and the facts that are believed more than doubted."
     entities = kg.entities()
     nodes = {entity.key: node for node, entity in enumerate(entities)}
     edges, unknown = _believed(kg.facts(), nodes, relations)
-    features = _name_vectors([entity.name for entity in entities], text_encoder)
-    return GraphTensors(tuple(nodes), features, edges, sum(not text_encoder.readable(entity.name) for entity in entities), unknown)
+    return GraphTensors(tuple(nodes), _features(entities, text_encoder), edges, sum(not text_encoder.readable(entity.name) for entity in entities), unknown)
 
 # %% ../nbs/20_gnn.ipynb #39fba4e1
 def rows_and_places(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -557,7 +571,7 @@ def fit_links(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, 
         encoder.eval()
     return LinkHistory(tuple(losses), tuple(valid_losses), best)
 
-# %% ../nbs/20_gnn.ipynb #81f97d9f
+# %% ../nbs/20_gnn.ipynb #73059d86
 @dataclass(frozen=True, eq=False)
 class GraphSnapshot:
     """H_G = f(G) at one revision, with what K says of each name: the one frozen thing that everybody above shares.
@@ -573,8 +587,7 @@ class GraphSnapshot:
         relations: names of the relations.
         unreadable: entities whose name the text encoder could not read; their vector comes from their letters and their edges.
         unknown_facts: facts whose relation the graph encoder does not know.
-        marks: a number for the name of each row as the text encoder reads it, negative for one that it cannot read; for `before`
-            in `snapshot`, and empty where it would not help. Not kept in files, where it would outlive a purge of the name.
+        workings: what it takes to move it; None if it was made with `adjacency`. Not kept in files, where it would outlive a purge.
         computed: rows that f was run for when it was made; not kept in files.
     """
     revision: int
@@ -587,12 +600,27 @@ class GraphSnapshot:
     relations: tuple[str, ...]
     unreadable: int = 0
     unknown_facts: int = 0
-    marks: tuple[int, ...] = field(default=(), repr=False)
+    workings: "_Workings | None" = field(default=None, repr=False)
     computed: int = field(default=0, repr=False)
 
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, GraphSnapshot) and self._fields() == other._fields()
                 and torch.equal(self.table, other.table) and torch.equal(self.edges, other.edges))
+
+@dataclass(frozen=True, eq=False)
+class _Workings:
+    """What a snapshot was made of.
+
+    Args:
+        text_encoder: hash of the encoder that read the names.
+        entities: by key, in order of rows.
+        readable: whether the text encoder can read their names, `[entities]`.
+        hidden: their vectors before each layer of f (and without layers those before the norm), `[entities, dim]`, in double precision.
+    """
+    text_encoder: str
+    entities: dict[str, Entity]
+    readable: Tensor
+    hidden: tuple[Tensor, ...]
 
 # %% ../nbs/20_gnn.ipynb #c35109e7
 @patch
@@ -621,103 +649,157 @@ def _within(nodes: Tensor, edges: Tensor, hops: int) -> Tensor:
         nodes = further
     return nodes
 
-# %% ../nbs/20_gnn.ipynb #e1ab5d4d
+# %% ../nbs/20_gnn.ipynb #1f9600c4
 @patch(as_prop=True)
 def reach(self: GraphEncoder) -> int:
     "How many hops away a change can be felt."
     return len(self.convs) if self.message_passing else 0
 
-def _edges_then(before: "GraphSnapshot", nodes: Mapping[str, int]) -> Tensor:
-    "The edges of an earlier snapshot, in the nodes of now; -1 for an end that is gone."
-    places = torch.tensor([-1] + [nodes.get(key, -1) for key in before.rows])
-    return torch.stack([places[before.edges[0]], before.edges[1], places[before.edges[2]]])
+@patch
+def _after_at(self: GraphEncoder, conv: nn.Module, hidden: Tensor, messages: Tensor, wanted: Tensor) -> Tensor:
+    "What `_after` gives for the wanted nodes, from them and from those that they hear."
+    heard = messages[:, wanted[messages[2]]]
+    needed = wanted.index_fill(0, heard[0], True)
+    numbers = needed.cumsum(0) - 1
+    return self._after(conv, hidden[needed], torch.stack([numbers[heard[0]], heard[1], numbers[heard[2]]]))[wanted[needed]]
 
+@torch.no_grad()
+def _run(encoder: GraphEncoder, features: Tensor, edges: Tensor, new: Tensor, touched: Tensor, hidden: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Which nodes' vectors may be others than they were, `[nodes]`, and these vectors, rounded to half precision.
+
+    Args:
+        features: of the new nodes, `[new, width]`.
+        new: nodes that are new or have another name or description, `[nodes]`.
+        touched: ends of edges that came or went, `[nodes]`.
+        hidden: vectors before each layer, `[nodes, dim]` each; those that are stale are overwritten.
+    """
+    # In double precision, so that adding an entity elsewhere does not turn the last bit of a rounded number.
+    exact, stale = copy.deepcopy(encoder).double().eval(), new
+    messages = with_inverses(edges, len(encoder.relations) if encoder.message_passing else 0)
+    vectors = hidden[0][new] = exact.lift(features.double())
+    for conv, before, after in zip(exact.convs, hidden, [*hidden[1:], None]):
+        stale = _within(stale, edges, 1) | touched
+        vectors = exact._after_at(conv, before, messages, stale)
+        if after is not None:
+            after[stale] = vectors
+    return stale, exact.norm(vectors).half().float()
+
+# %% ../nbs/20_gnn.ipynb #a880f3ec
+_Value = TypeVar("_Value")
+
+def _replaced(then: Mapping[str, _Value], asked: Iterable[str], found: Mapping[str, _Value]) -> dict[str, _Value]:
+    "A sorted dictionary with what was found under the keys that were asked about, and maybe others; without those of them where nothing was."
+    now = {**then, **found}
+    for key in set(asked) - found.keys():
+        now.pop(key, None)
+    return now if found.keys() <= then.keys() else {key: now[key] for key in sorted(now)}
+
+def _marked(count: int, places: Iterable[int]) -> Tensor:
+    "Yes at these places and no elsewhere, `[count]`."
+    return torch.zeros(count, dtype=torch.bool).index_fill(0, torch.tensor(list(places), dtype=torch.long), True)
+
+def _places(rows: Mapping[str, int], nodes: Mapping[str, int]) -> Tensor:
+    "The node of now for each row of an earlier snapshot, `[1 + rows]`; -1 for row 0 and for entities that are gone."
+    gone = _marked(1 + len(rows), [0, *(rows[key] for key in rows.keys() - nodes.keys())])
+    come = _marked(len(nodes), (nodes[key] for key in nodes.keys() - rows.keys()))
+    return torch.full(gone.shape, -1).masked_scatter(~gone, (~come).nonzero().flatten())
+
+def _carried(table: Tensor, places: Tensor, count: int) -> Tensor:
+    "The rows of a table in their places of now, `[count, ...]`; zeros in those of new entities."
+    stays = places >= 0
+    return table.new_zeros(count, *table.shape[1:]).index_copy(0, places[stays], table[stays])
+
+# %% ../nbs/20_gnn.ipynb #afb5d138
+def _read(kg: KnowledgeGraph, touched: Touched | None) -> tuple[dict[str, Entity], Iterable[Fact], dict[str, tuple[NameEvidence, ...]]]:
+    "Entities by key, facts, and what is said of names: all that the graph has, or that of it which was touched."
+    if touched is None:
+        return {entity.key: entity for entity in kg.entities()}, kg.facts(), kg.name_evidence()
+    facts = {(fact.head, fact.relation, fact.tail): fact for key in touched.entities for fact in kg.neighbors(key)}
+    # A key that was merged speaks of the entity that stands for it.
+    entities = {entity.key: entity for key in touched.entities for entity in kg._entity(key)}
+    return entities, facts.values(), kg.name_evidence(touched.names)
+
+# %% ../nbs/20_gnn.ipynb #3e5706ca
 def _edge_numbers(edges: Tensor, nodes: int, relations: Sequence[str]) -> Tensor:
     "One number for each edge, that rises with head, name of the relation, and tail."
     order = torch.tensor([sorted(relations).index(relation) for relation in relations], dtype=torch.long)
     return (edges[0] * len(relations) + order[edges[1]]) * nodes + edges[2]
 
-# %% ../nbs/20_gnn.ipynb #ea1f438b
-def _stale(renamed: Tensor, then: Tensor, edges: Tensor, encoder: GraphEncoder) -> Tensor:
-    """Nodes whose vector may differ from the earlier one, `[nodes]`.
+def _edges_since(then: Tensor, read: Tensor, again: Tensor, relations: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The edges of now in order, and the ends of those that came or went, `[nodes]`.
 
     Args:
-        renamed: nodes whose name is new, `[nodes]`.
-        then: the earlier edges, as `_edges_then` gives them.
+        then: the earlier edges, in the nodes of now; -1 for an end that is gone.
+        read: those of now that have an end among `again`.
+        again: nodes whose edges were read again, `[nodes]`.
     """
     lost = (then[[0, 2]] < 0).any(0)
-    both = torch.cat([then[:, ~lost], edges], 1)
-    _, which, times = _edge_numbers(both, len(renamed), encoder.relations).unique(return_inverse=True, return_counts=True)
+    stays = ~lost & ~(again[then[0]] | again[then[2]])
+    edges = torch.cat([then[:, stays], read], 1)
+    both = torch.cat([then[:, ~lost & ~stays], read], 1)
+    _, which, times = _edge_numbers(both, len(again), relations).unique(return_inverse=True, return_counts=True)
     ends = torch.cat([both[[0, 2]][:, times[which] == 1], then[[0, 2]][:, lost]], 1).flatten()
-    touched = torch.zeros_like(renamed).index_fill(0, ends[ends >= 0], True)
-    return _within(renamed, edges, encoder.reach) | _within(touched, edges, encoder.reach - 1)
+    return edges[:, _edge_numbers(edges, len(again), relations).argsort()], torch.zeros_like(again).index_fill(0, ends[ends >= 0], True)
 
-# %% ../nbs/20_gnn.ipynb #016749de
-def _edges_since(kg: KnowledgeGraph, keys: Sequence[str], then: Tensor, nodes: Mapping[str, int], relations: Sequence[str]) -> tuple[Tensor, int]:
-    "What `_believed` gives for all facts, by reading only those at entities with these keys, and leaving all other edges as they were."
-    facts = {(fact.head, fact.relation, fact.tail): fact for key in keys for fact in kg.neighbors(key)}
-    read, unknown = _believed(facts.values(), nodes, relations)
-    # A key that was merged speaks of the entity that stands for it, too. The last place is for ends that are gone.
-    again = torch.zeros(len(nodes) + 1, dtype=torch.bool)
-    again[[-1, *(nodes[entity.key] for key in keys for entity in kg._entity(key)), *(nodes[key] for key in keys if key in nodes)]] = True
-    edges = torch.cat([then[:, ~(again[then[0]] | again[then[2]])], read], 1)
-    return edges[:, _edge_numbers(edges, len(nodes), relations).argsort()], unknown
+# %% ../nbs/20_gnn.ipynb #6c94be60
+def _from_nothing(encoder: GraphEncoder, text_encoder: Encoder) -> GraphSnapshot:
+    "The snapshot of an empty graph."
+    dim = encoder.config["dim"]
+    hidden = tuple(torch.zeros(0, dim, dtype=torch.double) for _ in range(max(len(encoder.convs), 1)))
+    return GraphSnapshot(0, encoder.hash, {}, {}, (), torch.zeros(1, dim), torch.zeros(3, 0, dtype=torch.long), encoder.relations,
+                         workings=_Workings(text_encoder.hash, {}, torch.zeros(0, dtype=torch.bool), hidden))
 
-# %% ../nbs/20_gnn.ipynb #3710f5f1
-def _marks(names: Iterable[str], text_encoder: Encoder, known: Iterable[int] = ()) -> tuple[int, ...]:
-    "A number for each name as this encoder reads it, negative for a name that it cannot read; of known ones this is known."
-    known = set(known)
-    digests = [int.from_bytes(hashlib.blake2b(f"{text_encoder.hash} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
-               for name in names]
-    return tuple(digest if digest in known or -digest not in known and text_encoder.readable(name) else -digest
-                 for digest, name in zip(digests, names))
+def _few(touched: Touched, then: GraphSnapshot) -> bool:
+    "Whether reading only what was touched is faster than reading all, and gives as much: facts left out are not known one by one."
+    return 4 * len(touched.entities) < len(then.rows) and 4 * len(touched.names) <= len(then.aliases) and not then.unknown_facts
 
-# %% ../nbs/20_gnn.ipynb #28c08c43
-@torch.no_grad()
-def _vectors(encoder: GraphEncoder, names: Sequence[str], text_encoder: Encoder, edges: Tensor, wanted: Tensor) -> Tensor:
-    "Vectors of the wanted nodes, computed on what f can see from them; rounded to half precision."
-    # In double precision, so that adding an entity elsewhere does not turn the last bit of a rounded number.
-    exact = copy.deepcopy(encoder).double().eval()
-    needed = _within(wanted, edges, encoder.reach)
-    features = _name_vectors([names[node] for node in needed.nonzero().flatten().tolist()], text_encoder)
-    numbers, inside = needed.cumsum(0) - 1, needed[edges[0]] & needed[edges[2]]
-    head, relation, tail = edges[:, inside]
-    return exact(features.double(), torch.stack([numbers[head], relation, numbers[tail]]))[wanted[needed]].half().float()
+def _table(then: GraphSnapshot, places: Tensor, entities: dict[str, Entity], new: Tensor, edges: Tensor, touched: Tensor, encoder: GraphEncoder,
+           text_encoder: Encoder) -> tuple[Tensor, int, _Workings]:
+    "The table of now, how many of its rows were computed, and what moving it takes."
+    come = [entity for entity, is_new in zip(entities.values(), new.tolist()) if is_new]
+    features = _features(come, text_encoder)
+    _check_inputs(features, edges[:, :0], encoder.lift.in_features, len(encoder.relations))
+    hidden = tuple(_carried(layer, places[1:], len(new)) for layer in then.workings.hidden)
+    readable = _carried(then.workings.readable, places[1:], len(new))
+    readable[new] = torch.tensor([text_encoder.readable(entity.name) for entity in come], dtype=torch.bool)
+    stale, vectors = _run(encoder, features, edges, new, touched, hidden)
+    table = torch.cat([then.table[:1], _carried(then.table, places, len(new))])
+    table[1:][stale] = vectors
+    return table, int(stale.sum()), _Workings(text_encoder.hash, entities, readable, hidden)
 
-# %% ../nbs/20_gnn.ipynb #5b5ea131
 def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, adjacency: Callable[[Tensor], Tensor] | None = None,
-             before: GraphSnapshot | None = None, changed: Iterable[str] | None = None) -> GraphSnapshot:
-    """Freeze H_G = f(G). Inductive: an entity added a moment ago has a vector, from its name and its edges.
+             before: GraphSnapshot | None = None, changed: Touched | None = None) -> GraphSnapshot:
+    """Freeze H_G = f(G). Inductive: an entity added a moment ago has a vector, from its name, its description and its edges.
 
     Args:
         adjacency: for controls, such as `rewired`: a function of the edges that gives those which messages travel along.
         before: an earlier snapshot by the same encoder. Rows that nothing near has changed are taken over from it: the
             same table for less work. Of one that was read from a file, or made with `adjacency`, nothing is taken over.
-        changed: keys of all entities of which the graph may say other things than when `before` was made of it, as
-            `history.touched_since(kg, before.revision)` gives them; then only facts at these are read from it.
+        changed: where the graph may say other things than when `before` was made of it, as
+            `history.touched_since(kg, before.revision)` gives it; then only this is read from it.
     Raises:
         BadInput: `before` is of another encoder.
     """
     if before is not None and before.encoder_hash != encoder.hash:
         raise BadInput(f"the earlier snapshot was made by graph encoder {before.encoder_hash}, this one is {encoder.hash}: "
                        f"their vectors cannot stand in one table, so leave it out")
-    entities = kg.entities()
-    nodes, names = {entity.key: node for node, entity in enumerate(entities)}, [entity.name for entity in entities]
-    marks = _marks(names, text_encoder, before.marks if before else ())
-    table, stale = torch.zeros(1 + len(nodes), encoder.config["dim"]), torch.ones(len(nodes), dtype=torch.bool)
-    if before is not None and before.marks and adjacency is None:
-        then, read, keys = _edges_then(before, nodes), dict(zip(before.rows, before.marks)), list(changed or ())
-        few = changed is not None and 4 * len(keys) < len(nodes) and not before.unknown_facts  # of many, reading all is faster
-        edges, unknown = _edges_since(kg, keys, then, nodes, encoder.relations) if few else _believed(kg.facts(), nodes, encoder.relations)
-        stale = _stale(torch.tensor([read.get(key) != mark for key, mark in zip(nodes, marks)]), then, edges, encoder)
-        table[1:] = before.table[torch.tensor([before.rows.get(key, 0) for key in nodes])]
-    else:
-        edges, unknown = _believed(kg.facts(), nodes, encoder.relations)
-    table[1:][stale] = _vectors(encoder, names, text_encoder, edges if adjacency is None else adjacency(edges), stale)
+    movable = before is not None and adjacency is None and before.workings is not None and before.workings.text_encoder == text_encoder.hash
+    then = before if movable else _from_nothing(encoder, text_encoder)
+    told = changed if changed is not None and _few(changed, then) else None
+    asked = Touched(tuple(then.rows), tuple(then.aliases)) if told is None else told
+    revision, (found, facts, said), known = kg.revision, _read(kg, told), then.workings.entities
+    entities = _replaced(known, asked.entities, found)
+    nodes = dict(zip(entities, range(len(entities))))
+    places, (read, unknown) = _places(then.rows, nodes), _believed(facts, nodes, encoder.relations)
+    again = _marked(len(nodes), (nodes[key] for key in {*found, *asked.entities} & nodes.keys()))
+    edges, touched = _edges_since(torch.stack([places[then.edges[0]], then.edges[1], places[then.edges[2]]]), read, again, encoder.relations)
+    new = _marked(len(nodes), (nodes[key] for key, entity in found.items() if known.get(key) != entity))
+    travelled = edges if adjacency is None else adjacency(edges)
+    table, computed, workings = _table(then, places, entities, new, travelled, touched, encoder, text_encoder)
     return GraphSnapshot(
-        kg.revision, encoder.hash, kg.name_evidence(), {key: row for row, key in enumerate(nodes, 1)}, tuple(sorted({entity.type for entity in entities})),
-        table, edges + torch.tensor([[1], [0], [1]]), encoder.relations, sum(mark < 0 for mark in marks), unknown,
-        marks if adjacency is None else (), int(stale.sum()))
+        revision, encoder.hash, _replaced(then.aliases, asked.names, said), dict(zip(nodes, range(1, 1 + len(nodes)))),
+        tuple(sorted({entity.type for entity in entities.values()})), table, edges + torch.tensor([[1], [0], [1]]), encoder.relations,
+        int((~workings.readable).sum()), unknown, workings if adjacency is None else None, computed)
 
 # %% ../nbs/20_gnn.ipynb #8c58be43
 @patch

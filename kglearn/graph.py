@@ -882,22 +882,30 @@ def mentions(self: KnowledgeGraph, document: str | None = None, entity: str | No
         GROUP BY 1, 2, 3, 5, 6, 7, 9 ORDER BY 1, 2, 3, 7, 5, 6, 9""", asked)
     return [StoredMention(*row) for row in rows]
 
-# %% ../nbs/10_graph.ipynb #bad2a621
+# %% ../nbs/10_graph.ipynb #72fcc710
+def _said_of(which: str, root: Callable[[str], str]) -> str:
+    "A query for what is said of names, `which` being a condition on them."
+    said = f"SELECT DISTINCT normalised, type, {root('entity')} AS means, document, extractor, polarity"
+    return f"""
+SELECT normalised, e.type, {root('e.key')}, '', 'dictionary', 1
+       FROM alias JOIN entity e ON e.key = alias.entity AND e.removed = 0 WHERE {which}
+UNION {said} FROM mention WHERE {which} AND removed = 0 AND extractor = 'gold'
+UNION ALL SELECT normalised, type, means, document, extractor, polarity FROM
+      ({said}, start, "end" FROM mention WHERE {which} AND removed = 0 AND extractor = 'answer')
+ORDER BY 1, 2, 3, 4, 5, 6"""
+
 @patch
-def name_evidence(self: KnowledgeGraph) -> dict[str, tuple[NameEvidence, ...]]:
-    """What K says of each normalised name: dictionary entries, gold mentions, and people's answers.
+def name_evidence(self: KnowledgeGraph, names: Iterable[str] | None = None) -> dict[str, tuple[NameEvidence, ...]]:
+    """What K says of each normalised name, in order: dictionary entries, gold mentions, and people's answers.
 
     A name counts once for a dictionary entry, once for each gold document, once for each answer.
+
+    Args:
+        names: normalised ones, if only these are asked about; not good for most of the names, each of which is a question of its own.
     """
     found, root = defaultdict(list), self._look()[0].root
-    said = f"SELECT DISTINCT normalised, type, {root('entity')} AS means, document, extractor, polarity"
-    rows = self._rows(f"""
-        SELECT normalised, e.type, {root('e.key')}, '', 'dictionary', 1
-               FROM alias JOIN entity e ON e.key = alias.entity AND e.removed = 0
-        UNION {said} FROM mention WHERE removed = 0 AND extractor = 'gold'
-        UNION ALL SELECT normalised, type, means, document, extractor, polarity FROM
-              ({said}, start, "end" FROM mention WHERE removed = 0 AND extractor = 'answer')
-        ORDER BY 1, 2, 3, 4, 5, 6""")
+    rows = self._rows(_said_of("true", root)) if names is None else [
+        row for name in sorted(set(names)) for row in self._rows(_said_of("normalised = :name", root), {"name": name})]
     for name, *fields in rows:
         found[name].append(NameEvidence(*fields))
     return {name: tuple(pieces) for name, pieces in found.items()}

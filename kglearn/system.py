@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of', 'add_answer',
            'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #8735398b
+# %% ../nbs/60_system.ipynb #0bbab02b
 import hashlib
 import json
 import math
@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from .data import BadInput, Document, DictionaryEntry, Mention, read_jsonl, write_jsonl
 from .gnn import GraphEncoder, GraphSnapshot, fit_links, link_nll, snapshot
 from .graph import Evidence, KnowledgeGraph, Schema, add_gold
-from .history import touched_since
+from .history import Touched, touched_since
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
@@ -396,7 +396,7 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
-# %% ../nbs/60_system.ipynb #f39650ef
+# %% ../nbs/60_system.ipynb #e115c6ed
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."
@@ -410,7 +410,7 @@ def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_fac
     return SkillProcessor(frozen, self.types, self.encoder)
 
 @patch
-def _changed_since(self: LearningSystem, shown: KnowledgeGraph, revision: int) -> list[str] | None:
+def _changed_since(self: LearningSystem, shown: KnowledgeGraph, revision: int) -> Touched | None:
     "Entities that a snapshot of this graph may see otherwise than one of that revision; a document that was hidden then may be shown now."
     hidden = shown.copy()
     hidden.forget_facts(former.id for former in self.former)

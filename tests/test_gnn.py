@@ -15,8 +15,8 @@ from kglearn.data import BadInput, Document
 from kglearn.gnn import (Answers, GraphEncoder, GraphSnapshot, LinkScores, evaluate_snapshot, fit_links, graph_tensors, link_nll,
                          realistic_ranks, rewired, snapshot, with_inverses)
 from kglearn.graph import Evidence, KnowledgeGraph
-from kglearn.history import purge, touched_since
-from kglearn.text import _letters, shared_encoder
+from kglearn.history import Touched, purge, touched_since
+from kglearn.text import _letters, normalise, shared_encoder
 
 
 class NameHashEncoder:
@@ -589,7 +589,7 @@ def test_snapshots_differ_where_they_differ(saved):
     _, frozen, _ = saved
     changes = {"revision": 99, "encoder_hash": "x", "aliases": {}, "types": (), "relations": (), "unreadable": 7,
                "table": frozen.table + 1, "edges": frozen.edges[:, 1:], "rows": {}, "unknown_facts": 3}
-    how_it_was_made = {"marks": (), "computed": 0}
+    how_it_was_made = {"workings": None, "computed": 0}
     assert set(changes | how_it_was_made) == {field.name for field in dataclasses.fields(frozen)}
     assert dataclasses.replace(frozen, **how_it_was_made) == frozen
     for name, value in changes.items():
@@ -661,7 +661,10 @@ def test_the_table_is_what_half_precision_can_hold(saved):
 NAMES = st.sampled_from([f"a:{number}" for number in range(14)])
 STEPS = st.one_of(st.tuples(st.just("fact"), NAMES, st.sampled_from(RELATIONS), NAMES, st.sampled_from(["d1", "d2", ""])),
                   st.tuples(st.just("doubt"), NAMES, st.sampled_from(RELATIONS), NAMES), st.tuples(st.just("forget"), st.sampled_from(["d1", "d2"])),
-                  st.tuples(st.just("merge"), NAMES, NAMES), st.tuples(st.just("unmerge"), NAMES, NAMES), st.tuples(st.just("entity"), st.integers(0, 5)))
+                  st.tuples(st.just("merge"), NAMES, NAMES), st.tuples(st.just("unmerge"), NAMES, NAMES), st.tuples(st.just("entity"), st.integers(0, 5)),
+                  st.tuples(st.just("alias"), NAMES, st.sampled_from(["Text", "one more"])), st.tuples(st.just("trust"), st.sampled_from([0.5, 1.0])),
+                  st.tuples(st.just("mention"), st.sampled_from(["d1", "d2"]), st.sampled_from(["a", "z"]), st.one_of(NAMES, st.sampled_from(["", "m:热", "m:0"])),
+                            st.sampled_from(["gold", "answer", "pattern"]), st.sampled_from([1, -1])))
 
 
 def take(kg, step):
@@ -670,6 +673,12 @@ def take(kg, step):
     try:
         if kind == "entity":
             kg.add_entity(f"b:{rest[0]}", f"b:{rest[0]}" if rest[0] else "b:热", "b")
+        elif kind == "alias":
+            kg.add_entity(rest[0], rest[0], "a", [rest[1]])
+        elif kind == "trust":
+            kg.set_trust(extractors={"pattern": rest[0]})
+        elif kind == "mention":
+            kg.add_mention(rest[0], 0, 4, rest[1], rest[2], extractor=rest[3], polarity=rest[4])
         elif kind in ("forget", "merge", "unmerge"):
             getattr(kg, kind)(*rest)
         elif kind == "doubt":
@@ -683,7 +692,7 @@ def take(kg, step):
 @settings(deadline=None, max_examples=40)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.lists(STEPS, max_size=3), st.sampled_from(list(SLOTS)), st.integers(0, 99), st.booleans())
 def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed, told):
-    "Facts, doubts, forgotten documents, merges and new entities, in any order: the same table to the last bit."
+    "Facts, doubts, forgotten documents, merges, trust, and new entities and names, in any order: the same table to the last bit."
     kg = graph_of(some_facts(9, seed, nodes=14), entities=[*(f"a:{number}" for number in range(14)), *(f"c:{number}" for number in range(60))])
     encoder = of(slot, seed=seed)
     for id in ("d1", "d2"):
@@ -694,7 +703,11 @@ def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed, told)
             take(kg, step)
         changed = touched_since(kg, moved.revision) if told else None
         moved, whole = snapshot(kg, encoder, TEXT, before=moved, changed=changed), snapshot(kg, encoder, TEXT)
-        assert moved == whole and moved.marks == whole.marks and moved.computed <= whole.computed == len(kg.entities())
+        assert moved == whole and moved.computed <= whole.computed == len(kg.entities())
+        assert list(moved.rows) == list(whole.rows) == list(moved.workings.entities) and list(moved.aliases) == list(whole.aliases)
+        assert moved.workings.entities == whole.workings.entities and torch.equal(moved.workings.readable, whole.workings.readable)
+        for one, other in zip(moved.workings.hidden, whole.workings.hidden, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
     assert snapshot(kg, encoder, TEXT, before=moved).computed == 0
 
 
@@ -716,7 +729,7 @@ def test_a_snapshot_that_cannot_be_moved(tmp_path):
     before.save(tmp_path)
     loaded, control = GraphSnapshot.load(tmp_path), snapshot(kg, encoder, TEXT, rewired)
     for earlier in (loaded, control):
-        again = snapshot(kg, encoder, TEXT, before=earlier, changed=())
+        again = snapshot(kg, encoder, TEXT, before=earlier, changed=Touched())
         assert again == before and again.computed == len(before.rows), "nothing is taken over"
     assert snapshot(kg, encoder, TEXT, rewired, before=before) == control
     with pytest.raises(BadInput, match="cannot stand in one table"):
@@ -728,23 +741,85 @@ def test_a_snapshot_that_cannot_be_moved(tmp_path):
         def vector(self, text):
             return super().vector(text + "!")
     assert snapshot(kg, encoder, OtherText(), before=before) == snapshot(kg, encoder, OtherText()), "another text encoder is noticed"
+    assert snapshot(kg, encoder, OtherText(), before=before, changed=Touched()) == snapshot(kg, encoder, OtherText())
 
 
-def test_only_names_and_facts_nearby_are_read(monkeypatch):
+def test_only_names_and_facts_that_were_touched_are_read(monkeypatch):
     facts = [(f"a:{i:03}", "causes", f"a:{i + 1:03}") for i in range(200)]
     kg, encoder = graph_of(facts, entities=["a:热"]), make_encoder(layers=2)
     before = snapshot(kg, encoder, TEXT)
     kg.add_entity("n:new", "n:new", "n")
     kg.add_fact("a:100", "treats", "n:new", evidence())
     monkeypatch.setattr(gnn, "_NAME_VECTORS", {})
-    read, asked, embed = [], [], TEXT.embed
+    read, asked, heard, embed, rows, after = [], [], [], TEXT.embed, kg._rows, GraphEncoder._after
     monkeypatch.setattr(TEXT, "embed", lambda texts, progress="": read.extend(texts) or embed(texts), raising=False)
-    monkeypatch.setattr(KnowledgeGraph, "facts", lambda kg: asked.append(kg))
-    moved = snapshot(kg, encoder, TEXT, before=before, changed=touched_since(kg, 1))
-    assert sorted(read) == [*(f"a:{i:03}" for i in range(97, 104)), "n:new"], "the four stale ones, and what f sees from them"
-    assert not asked and moved.computed == 4 and moved.unreadable == 1
+    monkeypatch.setattr(kg, "_rows", lambda *query: asked.extend(found := rows(*query)) or found)
+    monkeypatch.setattr(GraphEncoder, "_after", lambda encoder, conv, hidden, messages: heard.append(len(hidden)) or after(encoder, conv, hidden, messages))
+    moved = snapshot(kg, encoder, TEXT, before=before, changed=touched_since(kg, before.revision))
+    assert read == ["n:new"] and moved.computed == 4 and moved.unreadable == 1
+    assert heard == [4, 6], "first the fact's two ends, between a:099 and a:101; then the four that these can tell, between a:098 and a:102"
+    assert len(asked) < 30, "of two hundred entities, as many facts and names"
     monkeypatch.undo()
     assert moved == snapshot(kg, encoder, TEXT)
+
+
+def changed_alone(kg, change):
+    "A snapshot before a change, what the change touched, and the snapshot that is moved over it."
+    encoder = make_encoder()
+    before = snapshot(kg, encoder, TEXT)
+    change(kg)
+    touched = touched_since(kg, before.revision)
+    moved = snapshot(kg, encoder, TEXT, before=before, changed=touched)
+    assert moved == snapshot(kg, encoder, TEXT)
+    return before, touched, moved
+
+
+def letters_graph():
+    kg = graph_of(some_facts(40), entities=[f"z:{number}" for number in range(40)])
+    kg.add_document(Document("letter", "Ague, a fever."))
+    return kg
+
+
+def test_a_no_about_a_name_that_no_entity_bears_is_noticed():
+    kg = letters_graph()
+    for change, said in ((lambda kg: kg.add_mention("letter", 0, 4, "z", extractor="answer", polarity=-1), -1),
+                         (lambda kg: kg.add_mention("letter", 0, 4, "z", extractor="answer", polarity=-1), -1), (KnowledgeGraph.forget_answers, None)):
+        _, touched, moved = changed_alone(kg, change)
+        assert not touched.entities and moved.computed == 0
+        assert [piece.polarity for piece in moved.aliases.get("ague", ())] == ([said] if said else [])
+
+
+def test_another_name_of_a_known_entity_is_noticed():
+    _, touched, moved = changed_alone(letters_graph(), lambda kg: kg.add_entity("z:1", "z:1", "z", ["One"]))
+    assert touched == Touched((), ("one",)) and moved.aliases["one"][0].entity == "z:1" and moved.computed == 0
+
+
+def test_names_follow_the_key_that_stands_for_a_group():
+    "3 stands for 4; then 2 takes 4 over, and stands for 3, too, though no row speaks of 3."
+    kg = letters_graph()
+    kg.merge("z:3", "z:4")
+    kg.add_mention("letter", 0, 4, "z", "z:3")
+    before, touched, moved = changed_alone(kg, lambda kg: kg.merge("z:2", "z:4"))
+    assert "z:3" in touched.entities and before.aliases[normalise("z:3")][0].entity == "z:3" and "z:3" in before.rows
+    assert moved.aliases[normalise("z:3")][0].entity == moved.aliases["ague"][0].entity == "z:2" and not {"z:3", "z:4"} & moved.rows.keys()
+    before, touched, moved = changed_alone(kg, lambda kg: kg.unmerge("z:2", "z:4"))
+    assert moved.aliases[normalise("z:3")][0].entity == "z:3" and {"z:2", "z:3"} <= moved.rows.keys()
+
+
+def test_a_type_comes_and_goes_with_its_last_entity():
+    kg = letters_graph()
+    _, _, moved = changed_alone(kg, lambda kg: kg.add_mention("letter", 0, 4, "disease", "disease:ague"))
+    assert moved.types == ("a", "disease", "z") and "disease:ague" in moved.rows
+    _, _, moved = changed_alone(kg, lambda kg: kg.forget("letter"))
+    assert moved.types == ("a", "z") and "disease:ague" not in moved.rows and "ague" not in moved.aliases
+
+
+def test_a_type_that_a_dictionary_tells_later_is_that_of_the_names_too():
+    kg = letters_graph()
+    kg.add_entity("D007251", "Influenza", "", ["flu"])
+    before, touched, moved = changed_alone(kg, lambda kg: kg.add_entity("D007251", "Influenza", "disease"))
+    assert touched == Touched(("D007251",), ("flu", "influenza"))
+    assert [snap.aliases["flu"][0].type for snap in (before, moved)] == ["", "disease"]
 
 
 def test_a_purge_leaves_no_trace_so_that_all_is_read():
