@@ -888,3 +888,18 @@ def test_planted_labels_leak_through_the_weights_of_f_only_if_f_trained_on_them(
 
     assert read_after_training_on(clean) < 0.4, "chance is 0.25, two hundred names, half of them probed"
     assert read_after_training_on(planted) > 0.6
+
+
+def test_a_description_is_half_of_the_features_and_moves_the_vector():
+    kg, texts, encoder = KnowledgeGraph(), NameHashEncoder(), GraphEncoder(["r"], width=NameHashEncoder.width)
+    for key in "abcde":
+        kg.add_entity(key, key, "thing")
+    kg.add_fact("a", "r", "b", Evidence("", 0, 0, "dictionary"))
+    before = snapshot(kg, encoder, texts)
+    kg.add_entity("a", "a", "thing", description="what it is")
+    tensors = graph_tensors(kg, ["r"], texts)
+    name, said = texts.embed(["a", "what it is"])
+    assert torch.allclose(tensors.features[0], torch.nn.functional.normalize(name + said, dim=0)) and torch.equal(tensors.features[1], texts.embed(["b"])[0])
+    moved = snapshot(kg, encoder, texts, before=before, changed=touched_since(kg, before.revision))
+    assert moved == snapshot(kg, encoder, texts) and moved.computed == 2, "a, and b, which hears it"
+    assert [torch.equal(moved.table[moved.rows[key]], before.table[before.rows[key]]) for key in "abc"] == [False, False, True]
