@@ -6,9 +6,9 @@
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
            'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
 
-# %% ../nbs/22_paths.ipynb #5e4c1846
+# %% ../nbs/22_paths.ipynb #917b1090
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,7 +230,37 @@ class PathScorer:
         parts = [encoder(edges, nodes, *part) for part in zip(heads.split(self.batch_size), relations.split(self.batch_size)) if len(part[0])]
         return torch.cat(parts) if parts else torch.zeros(0, nodes)
 
-# %% ../nbs/22_paths.ipynb #54f71fc2
+# %% ../nbs/22_paths.ipynb #8d194bea
+def _carried(count: int, asked: Tensor, hidden: float, generator: torch.Generator) -> Tensor:
+    "Which of so many facts carry a message: none that is asked about, either way round, and of the others all but a share."
+    carried = torch.rand(count, generator=generator) >= hidden
+    carried[asked % count] = False
+    return carried
+
+class _Questions:
+    "The facts of a graph as questions, both ways, about what edges tell while the facts themselves are silent."
+    def __init__(self, triples: Triples, edges: Tensor, negatives: int, hidden: float, generator: torch.Generator):
+        self.asked, self.edges, self.node_count = with_inverses(triples.train, len(triples.relations)), edges, len(triples.entities)
+        self.answers = Answers(self.asked, 2 * len(triples.relations))
+        self.negatives, self.hidden, self.generator = min(negatives, self.node_count - 1), hidden, generator
+
+    def losses(self, encoder: PathEncoder, batch_size: int) -> Iterator[tuple[Tensor, int]]:
+        "Each question once, in batches: the loss by the encoder as it is by then, and the size of the batch."
+        for part in torch.randperm(self.asked.shape[1], generator=self.generator).split(batch_size):
+            told = self.edges[:, _carried(self.edges.shape[1], part, self.hidden, self.generator)]
+            yield self._loss(encoder, told, *self.asked[:, part]), len(part)
+
+    def _loss(self, encoder: PathEncoder, told: Tensor, heads: Tensor, relations: Tensor, targets: Tensor) -> Tensor:
+        "Cross-entropy of the true answers among themselves and others drawn for each question."
+        candidates = torch.ones(len(heads), self.node_count)
+        candidates[self.answers(heads, relations)] = 0
+        drawn = torch.multinomial(candidates + 1e-9, self.negatives, generator=self.generator)
+        choices = torch.cat([targets[:, None], drawn], 1)
+        scores = encoder(told, self.node_count, heads, relations, torch.zeros_like(candidates, dtype=torch.bool).scatter(1, choices, True))
+        right_too = torch.cat([torch.zeros(len(heads), 1), 1 - candidates.gather(1, drawn)], 1).bool()
+        return cross_entropy(scores.gather(1, choices).masked_fill(right_too, -math.inf), torch.zeros(len(heads), dtype=torch.long))
+
+# %% ../nbs/22_paths.ipynb #22739483
 def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_size: int = 64, negatives: int = 32,
               learning_rate: float = 0.005, hidden: float = 0.3, adjacency: Callable[[Tensor], Tensor] | None = None,
               seed: int = 0, progress: str = "paths") -> LinkHistory:
@@ -253,53 +283,33 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
     _check_relations("the path encoder", encoder.relations, triples)
     if not triples.train.shape[1] or len(triples.entities) < 2:
         raise BadInput(f"the graph has {triples.train.shape[1]} facts in train and {len(triples.entities)} nodes: to learn from it takes one fact and two nodes at least")
-    generator = torch.Generator().manual_seed(seed)
-    asked, count = with_inverses(triples.train, len(encoder.relations)), triples.train.shape[1]
     edges = triples.train if adjacency is None else adjacency(triples.train)
-    answers = Answers(asked, 2 * len(encoder.relations))
+    questions = _Questions(triples, edges, negatives, hidden, torch.Generator().manual_seed(seed))
     optimizer = torch.optim.AdamW(encoder.parameters(), learning_rate, weight_decay=0.0)
-    steps = epochs * math.ceil(2 * count / batch_size)
+    steps = epochs * math.ceil(questions.asked.shape[1] / batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 1), pct_start=0.1)
     losses = []
     encoder.train()
     try:
         with tqdm(total=steps, desc=progress, leave=False, disable=not progress) as bar:
             for _ in range(epochs):
-                total = 0.0
-                for part in torch.randperm(2 * count, generator=generator).split(batch_size):
-                    loss = _choice_loss(encoder, edges[:, _carried(count, part, hidden, generator)], len(triples.entities), asked[:, part],
-                                        answers, negatives, generator)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-                    optimizer.step()
-                    schedule.step()
-                    total += loss.item() * len(part)
-                    bar.update()
-                losses.append(total / (2 * count))
+                losses.append(_learn(questions.losses(encoder, batch_size), encoder, optimizer, schedule, bar))
     finally:
         encoder.eval()
     return LinkHistory(tuple(losses), (), max(len(losses) - 1, 0))
 
-# %% ../nbs/22_paths.ipynb #feb1f062
-def _carried(count: int, asked: Tensor, hidden: float, generator: torch.Generator) -> Tensor:
-    "Which of so many facts carry a message: none that is asked about, either way round, and of the others all but a share."
-    carried = torch.rand(count, generator=generator) >= hidden
-    carried[asked % count] = False
-    return carried
-
-def _choice_loss(encoder: PathEncoder, edges: Tensor, node_count: int, questions: Tensor, answers: Answers, negatives: int,
-                 generator: torch.Generator) -> Tensor:
-    "Cross-entropy of the true answers among themselves and others drawn for each question."
-    heads, relations, targets = questions
-    candidates = torch.ones(len(heads), node_count)
-    candidates[answers(heads, relations)] = 0
-    drawn = torch.multinomial(candidates + 1e-9, min(negatives, node_count - 1), generator=generator)
-    choices = torch.cat([targets[:, None], drawn], 1)
-    scores = encoder(edges, node_count, heads, relations, torch.zeros(len(heads), node_count, dtype=torch.bool).scatter(1, choices, True))
-    chosen = scores.gather(1, choices)
-    right_too = torch.cat([torch.zeros(len(heads), 1), 1 - candidates.gather(1, drawn)], 1).bool()
-    return cross_entropy(chosen.masked_fill(right_too, -math.inf), torch.zeros(len(heads), dtype=torch.long))
+def _learn(losses: Iterator[tuple[Tensor, int]], encoder: PathEncoder, optimizer, schedule, bar: tqdm) -> float:
+    "Take a step down each loss; the mean of them, each with the weight of its size."
+    total = count = 0
+    for loss, size in losses:
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.update()
+        total, count = total + loss.item() * size, count + size
+    return total / count
 
 # %% ../nbs/22_paths.ipynb #52c35db1
 @torch.no_grad()
