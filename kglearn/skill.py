@@ -566,7 +566,7 @@ class Trained:
         "F1 on the labelled documents, read so."
         return float(f1_of(self.counts.sum(0)))
 
-# %% ../nbs/31_skill.ipynb #0a699225
+# %% ../nbs/31_skill.ipynb #b6c57135
 def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], processor: SkillProcessor, recipe: Recipe = Recipe(),
                 answered: Sequence[Window] = (), seed: int = 0, more: Sequence[Window] = (), progress: str = "") -> Trained:
     """Train a skill from labelled windows, and from answered ones beside them.
@@ -582,8 +582,7 @@ def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], p
     Raises:
         BadInput: fewer than two documents are labelled, so that none can be read by a model that has not seen it.
     """
-    if len(documents) < 2:
-        raise BadInput(f"{len(documents)} labelled documents: label two at least, since each is read once by a model that learnt from the others")
+    _check_labelled(len(documents))
     config = SkillConfig(processor.types, recipe.fusion, processor.layers, len(processor.layers) * processor.encoder.width,
                          recipe.hidden, encoder_name=processor.encoder.name, encoder_hash=processor.encoder.hash)
     folds = [{id for id in sorted(documents)[number::recipe.folds]} for number in range(recipe.folds)]
@@ -601,7 +600,12 @@ def train_skill(labelled: Sequence[Window], documents: Mapping[str, Document], p
     found = by_document(rows, logits, config.types, skill.config.offset)
     return Trained(skill, count_table(documents.values(), found), history)
 
-# %% ../nbs/31_skill.ipynb #cdcbebb1
+# %% ../nbs/31_skill.ipynb #13cfa0d6
+def _check_labelled(count: int, least: int = 2) -> None:
+    "Complain of too few labelled documents for each to be read by a skill that learnt from the others."
+    if count < least:
+        raise BadInput(f"{count} labelled documents: at least {least} are needed, since each is read once by a skill that learnt from the others: label more")
+
 def _fit_text(config: SkillConfig, labelled, answered, processor, recipe: Recipe, seed: int, progress: str):
     "A new skill fitted on these windows: text alone for a late fusion, text and graph together for a gate."
     skill = seeded_skill(config, processor.snapshot, seed)

@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of', 'add_answer',
            'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #0bbab02b
+# %% ../nbs/60_system.ipynb #80585b23
 import hashlib
 import json
 import math
@@ -33,7 +33,7 @@ from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
 from .reader import DictionaryTagger, Reader, ReadReport
 from .relations import TrainedRelater, relater_for
-from .skill import (Recipe, SkillModel, SkillProcessor, Trained, Window, count_table, f1_of, interval_of, known_types,
+from .skill import (Recipe, SkillModel, SkillProcessor, Trained, Window, _check_labelled, count_table, f1_of, interval_of, known_types,
                            load_skill, logits_of, read_mentions, resampled_f1, save_skill, train_skill)
 from .terms import open_reader
 from .text import normalise, sentences, shared_encoder
@@ -361,7 +361,7 @@ def learn(self: LearningSystem, labelled: Iterable[Document], golden: Iterable[D
     self.keep(Version(self.next_name(), candidates[chosen].skill, processor, graph_encoder, card, trained_relater))
     return self.live
 
-# %% ../nbs/60_system.ipynb #4925a48a
+# %% ../nbs/60_system.ipynb #4688c2f4
 @patch
 def _take_labels(self: LearningSystem, labelled: Sequence[Document], golden: Sequence[Document], relater: str) -> None:
     "Keep what is to be learnt from, and put the labels of the labelled documents into K."
@@ -369,8 +369,7 @@ def _take_labels(self: LearningSystem, labelled: Sequence[Document], golden: Seq
         raise BadInput(f"no relater {relater!r}: choose one of {', '.join(RELATERS)}")
     if any(document.mentions is None for document in [*labelled, *golden]):
         raise BadInput("a document without labels was given to learn from: give it to read() or act() instead")
-    if len(labelled) < 2:
-        raise BadInput(f"{len(labelled)} labelled documents: give two at least, since each is read once by a skill that learnt from the others")
+    _check_labelled(len(labelled))
     self._keep_labels("labelled", labelled)
     self._keep_labels("golden", golden)
     with self.kg.transaction("labelled documents"):
@@ -396,7 +395,7 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
-# %% ../nbs/60_system.ipynb #e115c6ed
+# %% ../nbs/60_system.ipynb #960a6d46
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."
@@ -412,9 +411,10 @@ def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_fac
 @patch
 def _changed_since(self: LearningSystem, shown: KnowledgeGraph, revision: int) -> Touched | None:
     "Entities that a snapshot of this graph may see otherwise than one of that revision; a document that was hidden then may be shown now."
-    hidden = shown.copy()
-    hidden.forget_facts(former.id for former in self.former)
-    return touched_since(hidden, revision)
+    if former := self.former:
+        shown = shown.copy()
+        shown.forget_facts(document.id for document in former)
+    return touched_since(shown, revision)
 
 @patch
 def train(self: LearningSystem, processor: SkillProcessor, recipe: Recipe, answers: Sequence[Rewarded], progress: str = "") -> Trained:

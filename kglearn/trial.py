@@ -6,7 +6,7 @@
 __all__ = ['Arm', 'Reading', 'compare', 'Plan', 'clinic_plan', 'plan_for', 'Trial', 'new_names', 'skill_reader', 'permuted',
            'TrialResult']
 
-# %% ../nbs/61_trial.ipynb #6f8c7278
+# %% ../nbs/61_trial.ipynb #f8a47202
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from .gnn import GraphSnapshot
 from .policy import Rewarded, SimulatedPerson, with_answers
 from .reader import DictionaryTagger, learn_types
 from .relations import PATTERNS
-from .skill import (Recipe, SkillModel, SkillProcessor, count_matches, f1_of, interval_of, load_skill,
+from .skill import (Recipe, SkillModel, SkillProcessor, _check_labelled, count_matches, f1_of, interval_of, load_skill,
                            read_mentions, resampled_f1, train_skill)
 from .system import EVOLVE_TERMS, FIRST_TERMS, RELATERS, LearningSystem, Version, add_answer, copy_with, summary_of, write_json
 from .text import normalise
@@ -137,7 +137,7 @@ def clinic_plan(passages: int | None = None, full: bool = False, seed: int = 0) 
     return Plan(CLINIC_SCHEMA.types, part["train"], part["stream"], {"test": part["test"], "later": part["later"]}, part["graph"],
                 part["golden"], CLINIC_SCHEMA, tuple(clinic_lexicon()), epochs=12, full=full, seed=seed)
 
-# %% ../nbs/61_trial.ipynb #fa3ce549
+# %% ../nbs/61_trial.ipynb #4d3ac355
 def plan_for(documents: Sequence[Document], labelled: int | None = None, stream: int | None = None, test: int | None = None,
              simulate: bool = False, dictionary: Sequence[DictionaryEntry] = (), schema: Schema | None = None, skipped: int = 0,
              **options) -> Plan:
@@ -163,8 +163,8 @@ def plan_for(documents: Sequence[Document], labelled: int | None = None, stream:
     if learn + asked + measured > len(gold) and gold:
         raise BadInput(f"{learn} labelled, {asked} stream and {measured} test documents were asked for, but only {len(gold)} have labels: "
                        f"ask for fewer, or give more")
-    if gold and learn < 3:
-        raise BadInput(f"{learn} labelled documents: at least 3 are needed, so that each can be read by a skill that has not seen it")
+    if gold:
+        _check_labelled(learn, least=3)
     first, second, third = gold[:learn], gold[learn:learn + asked], gold[learn + asked:learn + asked + measured]
     types = (schema.types if schema else ()) or tuple(sorted({mention.type for document in first for mention in document.mentions}))
     return Plan(types, tuple(first), tuple(second) if asked else bare, {"test": tuple(third)} if third else {},

@@ -345,7 +345,7 @@ def test_training_reads_every_labelled_document_out_of_fold(processor, rows, mon
 @pytest.mark.parametrize("count", [0, 1])
 def test_what_nobody_could_read_out_of_fold_is_refused(processor, rows, count):
     few = dict(list(DOCUMENTS.items())[:count])
-    with pytest.raises(BadInput, match=f"{count} labelled documents: label two at least"):
+    with pytest.raises(BadInput, match=f"{count} labelled documents: at least 2 are needed"):
         train_skill([row for row in rows if row.document in few], few, processor, Recipe("prior", hidden=16, epochs=1))
 
 

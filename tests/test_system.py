@@ -70,7 +70,7 @@ def test_unlabelled_documents_teach_nothing_and_leave_nothing(empty):
         empty.learn([TRAIN[0], TRAIN[1].unlabelled()])
     with pytest.raises(BadInput, match="without labels"):
         empty.learn(TRAIN, [GOLDEN[0].unlabelled()])
-    with pytest.raises(BadInput, match="1 labelled documents: give two at least"):
+    with pytest.raises(BadInput, match="1 labelled documents: at least 2 are needed"):
         empty.learn(TRAIN[:1])
     assert not empty.labelled and not empty.kg.documents() and not (empty.folder / "labelled.jsonl").exists()
 
