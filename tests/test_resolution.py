@@ -313,9 +313,12 @@ def real_documents():
     return read_documents([folder / "train.pubtator.gz", folder / "dev.pubtator.gz"])
 
 
-def test_proposals_on_the_names_of_a_thousand_abstracts():
-    "The threshold is chosen on pairs within one half of the concepts, and reported on pairs within the other; `-s` prints the table."
-    kg, truth = split_names(real_documents())
+def test_proposals_on_the_names_of_real_abstracts():
+    """The threshold is chosen on pairs within one half of the concepts, and reported on pairs within the other; `-s` prints the table.
+
+    On a quarter of the abstracts: most of the time goes into reading names. The benchmark has the figures of all of them.
+    """
+    kg, truth = split_names(real_documents()[::4])
     concepts, keys, right = sorted(set(truth.values())), sorted(truth), alike(truth)
     half = dict(zip(np.random.default_rng(0).permutation(concepts).tolist(), [0, 1] * len(concepts)))
 
@@ -344,7 +347,7 @@ def test_proposals_on_the_names_of_a_thousand_abstracts():
         print(f"{name:60}{each.precision:7.3f}{each.recall:7.3f}{each.f1:7.3f}")
     assert rows["both, chosen"].f1 > rows["letters, chosen"].f1 > 0.3 > 0.05 > max(
         rows["random pairs of one type"].f1, rows["the same words"].f1)
-    assert rows["both, chosen"].f1 > 0.42 and rows["both, from 0.9"].precision > 0.8
+    assert rows["both, chosen"].f1 > 0.38 and rows["both, from 0.9"].precision > 0.8
     assert rows[f"all concepts, from {best}, with all that follows"].precision < 0.05, "merged unseen, nearly everything is one"
 
 
