@@ -1179,7 +1179,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'kglearn.sources._page': ('sources.html#_page', 'kglearn/sources.py'),
                                  'kglearn.sources._paragraphs': ('sources.html#_paragraphs', 'kglearn/sources.py'),
                                  'kglearn.sources._pdf_pages': ('sources.html#_pdf_pages', 'kglearn/sources.py'),
-                                 'kglearn.sources._public_id': ('sources.html#_public_id', 'kglearn/sources.py'),
+                                 'kglearn.sources._public_ids': ('sources.html#_public_ids', 'kglearn/sources.py'),
                                  'kglearn.sources._pubmed': ('sources.html#_pubmed', 'kglearn/sources.py'),
                                  'kglearn.sources._quiet': ('sources.html#_quiet', 'kglearn/sources.py'),
                                  'kglearn.sources._read_bib': ('sources.html#_read_bib', 'kglearn/sources.py'),

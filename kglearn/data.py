@@ -7,7 +7,7 @@ __all__ = ['ASSETS', 'CLINIC_PARTS', 'BadInput', 'Mention', 'Relation', 'Documen
            'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'read_dictionary', 'clinic_lexicon', 'read_jsonl',
            'write_jsonl', 'read_pubtator', 'read_documents']
 
-# %% ../nbs/01_data.ipynb #299ccbf3
+# %% ../nbs/01_data.ipynb #3900df71
 import gzip
 import html
 import json
@@ -15,7 +15,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Relation:
     relation: str
     tail: str
 
-# %% ../nbs/01_data.ipynb #c9d7ee16
+# %% ../nbs/01_data.ipynb #f3823247
 @dataclass(frozen=True)
 class Document:
     """A text with its identity, and gold labels where somebody has made them.
@@ -58,6 +58,8 @@ class Document:
     stood; `date` is as exact as is known (`"2023"`, `"2023-04-05"`). Either may be empty.
     `mentions` and `relations` are `None` for an unlabelled document: an empty tuple means
     "a person looked, and there is nothing here", which is not the same.
+    `other_ids` are further ids that its file gives it, a DOI beside a PMID: they tell that two files hold the same
+    document when these are read together, and are not stored.
     """
     id: str
     text: str
@@ -65,6 +67,7 @@ class Document:
     date: str = ""
     mentions: tuple[Mention, ...] | None = None
     relations: tuple[Relation, ...] | None = None
+    other_ids: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def surface(self, mention: Mention) -> str:
         "The characters that a mention covers."
@@ -449,20 +452,21 @@ def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput]
     """
     return _gather(paths, bad, _READERS)
 
-# %% ../nbs/01_data.ipynb #b0becec7
+# %% ../nbs/01_data.ipynb #c1c32ff7
 def _gather(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None, readers: Mapping[str, Callable],
             world_wide: Iterable[str] = ()) -> list[Document]:
     """What all readable files hold.
 
     Ids are made unique, save in files with the endings `world_wide`: there the same id means the same document, which is
-    read once, and refused where its text is another one.
+    read once, and refused where its text is another one. An id that stands in the other's `other_ids` means the same, too.
     """
     paths = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     documents: dict[str, Document] = {}
+    known: dict[str, str] = {}
     for path, name in _files(paths, readers):
         for found in _read_file(path, name, readers):
             if not isinstance(found, BadInput) and _ending(path) in world_wide:
-                found = _once(path, found, documents)
+                found = _once(path, found, documents, known)
             if not isinstance(found, BadInput):
                 documents[found.id if _ending(path) in world_wide else _fresh(found.id, documents)] = found
             elif bad is None:
@@ -476,7 +480,7 @@ def _gather(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None
         )
     return [replace(document, id=id) for id, document in documents.items()]
 
-# %% ../nbs/01_data.ipynb #18415e92
+# %% ../nbs/01_data.ipynb #35911150
 def _read_file(path: Path, name: str, readers: Mapping[str, Callable]) -> Iterator[Document | BadInput]:
     "What a file holds; if the file itself is broken, that comes last."
     try:
@@ -484,11 +488,18 @@ def _read_file(path: Path, name: str, readers: Mapping[str, Callable]) -> Iterat
     except BadInput as error:
         yield error
 
-def _once(path: Path, document: Document, taken: dict[str, Document]) -> Document | BadInput:
-    other = taken.get(document.id)
-    if other is None or other.text == document.text:
-        return document
-    return BadInput(f"{path}: {document.id!r} was read before with another text: take one of them out")
+def _once(path: Path, document: Document, taken: dict[str, Document], known: dict[str, str]) -> Document | BadInput:
+    """The document, or the one read before that is the same; `known` leads from every id of a document to the one it stands under.
+
+    One's own id must be among the other's. That both have a third in common is not enough: letters and replies share a DOI.
+    """
+    place = next((id for id in (document.id, known.get(document.id), *document.other_ids) if id in taken), document.id)
+    if (other := taken.get(place)) and other.text != document.text:
+        called = f"{document.id!r}" if place == document.id else f"{document.id!r}, which is {place!r},"
+        return BadInput(f"{path}: {called} was read before with another text: take one of them out")
+    for id in (document.id, *document.other_ids):
+        known.setdefault(id, place)
+    return other or document
 
 def _fresh(id: str, taken: dict) -> str:
     fresh, count = id, 1

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'FORMATS', 'iso_date', 'read_sources']
 
-# %% ../nbs/04_sources.ipynb #d1441915
+# %% ../nbs/04_sources.ipynb #516073f7
 import gzip
 import hashlib
 import html
@@ -15,7 +15,7 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -86,7 +86,7 @@ def _iso(year: str, month: str | None = None, day: str | None = None) -> str:
         return ""
     return exact if month and day else exact[:7] if month else exact[:4]
 
-# %% ../nbs/04_sources.ipynb #f54424e1
+# %% ../nbs/04_sources.ipynb #38f5c690
 _NEVER = re.compile("[\0-\x08\x0b\x0c\x0e-\x1c\x7f\ufeff\ud800-\udfff]")
 
 def _safe_id(written: str) -> str:
@@ -98,12 +98,10 @@ def _safe_id(written: str) -> str:
 _SCHEMES = (("pmid", r"(\d{1,9})", "{}"), ("doi", r"(?:https?://(?:dx\.)?doi\.org/)?(10\.\d{4,9}/\S+)", "doi:{}"),
             ("pmc", r"(?:PMC)?(\d{1,9})", "PMC{}"), ("pmcid", r"(?:PMC)?(\d{1,9})", "PMC{}"))
 
-def _public_id(ids: Mapping[str, str]) -> str:
-    "The PMID, else the DOI, else the number in PubMed Central; empty if there is none that can be one."
-    for scheme, form, shape in _SCHEMES:
-        if match := re.fullmatch(form, ids.get(scheme, "").strip(), re.I):
-            return _safe_id(shape.format(match[1].lower()))
-    return ""
+def _public_ids(ids: Mapping[str, str]) -> list[str]:
+    "PMID, DOI and number in PubMed Central, those that can be one: the first is the id, and the others are known to mean the same."
+    found = ((shape, re.fullmatch(form, ids.get(scheme, "").strip(), re.I)) for scheme, form, shape in _SCHEMES)
+    return list(dict.fromkeys(_safe_id(shape.format(match[1].lower())) for shape, match in found if match))
 
 # %% ../nbs/04_sources.ipynb #087cb1a6
 def _extra(path: Path, module: str) -> ModuleType:
@@ -154,7 +152,7 @@ def _decoded(path: Path, content: bytes, declared: str = "", otherwise: str = ""
             return content.decode(otherwise, errors="replace")
         raise BadInput(f"{path}: is not {encoding}, as which it has to be read: save it as UTF-8") from None
 
-# %% ../nbs/04_sources.ipynb #c5316269
+# %% ../nbs/04_sources.ipynb #5de76a73
 _BORDER, _RAISED = "\x1e", "\x1f"
 _BLOCKS = set("""address article aside blockquote body br break boxed-text caption center dd def def-item def-list
     details disp-formula disp-quote div dl dt fieldset fig figcaption figure footer h1 h2 h3 h4 h5 h6 header hr legend
@@ -168,14 +166,15 @@ def _paragraphs(marked: str) -> list[str]:
     pieces = (" ".join(piece.split()).strip(" |") for piece in text.split(_BORDER))
     return [piece for piece in pieces if piece]
 
-def _document(id: str, title: str, paragraphs: list[str], source: str = "", date: str = "") -> Document:
-    "A document of title and paragraphs; a title that stands there already is not put there twice."
+def _document(ids: str | Sequence[str], title: str, paragraphs: list[str], source: str = "", date: str = "") -> Document:
+    "A document of title and paragraphs; a title that stands there already is not put there twice. The first id is its own."
+    ids = [ids] if isinstance(ids, str) else ids
     title = " ".join(_paragraphs(title))
     if title and title not in paragraphs[:3]:
         paragraphs = [title, *paragraphs]
     if not paragraphs:
         raise ValueError("holds neither title nor text")
-    return Document(id, "\n\n".join(paragraphs), source, date)
+    return Document(ids[0], "\n\n".join(paragraphs), source, date, other_ids=tuple(ids[1:]))
 
 # %% ../nbs/04_sources.ipynb #83aa4716
 _PASTED = re.compile(r"data:[\w/+.-]{1,60};base64,[\w+/=]+")
@@ -514,7 +513,7 @@ def _date_in(element: Element | None) -> str:
     year = parts.get("year") or parts.get("medlinedate", "")[:4]
     return iso_date("-".join(filter(None, (year, parts.get("month"), parts.get("month") and parts.get("day")))))
 
-# %% ../nbs/04_sources.ipynb #0422d2ff
+# %% ../nbs/04_sources.ipynb #d83cef19
 _WHOLE_ABSTRACTS = (None, "structured", "section")  # others are pictures, teasers, summaries for the public
 
 def _jats(article: Element, default_id: str) -> Document:
@@ -528,7 +527,7 @@ def _jats(article: Element, default_id: str) -> Document:
                    for node in meta.findall("pub-date") if _date_in(node))
     written = dates[0][1] if dates else ""
     kind = "guideline" if "guideline" in article.get("article-type", "").lower() else "paper"
-    return _document(_public_id(ids) or default_id, _one_line(meta.find("title-group/article-title")),
+    return _document(_public_ids(ids) or default_id, _one_line(meta.find("title-group/article-title")),
                      _xml_paragraphs(*abstracts, article.find("body")), kind, written)
 
 def _first(element: Element, *places: str) -> Element | None:
@@ -545,8 +544,9 @@ def _pubmed(article: Element, default_id: str) -> Document:
     kinds = " ".join(node.text or "" for node in record.iter("PublicationType")).lower()
     kind = "book" if record.tag == "BookDocument" else "guideline" if "guideline" in kinds else "paper"
     written = next(filter(None, map(_date_in, dates)), "")
-    id = _public_id({"pmid": record.findtext("PMID") or ""}) or default_id
-    return _document(id, title, paragraphs, kind, written)
+    others = {node.get("IdType", ""): node.text or "" for node in article.findall("PubmedData/ArticleIdList/ArticleId")}
+    ids = _public_ids(others | {"pmid": record.findtext("PMID") or ""})
+    return _document(ids or default_id, title, paragraphs, kind, written)
 
 # %% ../nbs/04_sources.ipynb #af87f1a5
 def _read_xml(path: Path, name: str) -> Iterator[Document | BadInput]:
@@ -636,13 +636,13 @@ def _read_bib(path: Path, name: str) -> Iterator[Document | BadInput]:
     if not blocks:
         raise BadInput(f"{path}: no BibTeX entry in it: give a bibliography")
 
-# %% ../nbs/04_sources.ipynb #f4b9962a
+# %% ../nbs/04_sources.ipynb #90c51b9b
 def _bib_entry(name: str, entry: "Entry", letters: Callable[[str], str]) -> Document:
     fields = {field.key.lower(): str(field.value) for field in entry.fields}
     title, abstract = (_from_latex(fields.get(key, ""), letters) for key in ("title", "abstract"))
     when = fields.get("date") or "-".join(filter(None, (fields.get("year"), fields.get("month"))))
     paragraphs = [paragraph for part in re.split(r"\n\s*\n", abstract) for paragraph in _paragraphs(part)]
-    return _document(_public_id(fields) or _safe_id(f"{name}/{entry.key}"), title, paragraphs,
+    return _document(_public_ids(fields) or _safe_id(f"{name}/{entry.key}"), title, paragraphs,
                      _KIND_OF_ENTRY.get(entry.entry_type.lower(), ""), iso_date(when))
 
 def _from_latex(text: str, letters: Callable[[str], str]) -> str:

@@ -257,6 +257,35 @@ def test_an_article_that_is_there_twice_is_one_witness(tmp_path):
         read_sources(tmp_path)
 
 
+def bib(title="Gout", **ids):
+    "A bibliography of one entry."
+    return f"@article{{key, title={{{title}}}, {', '.join(f'{key}={{{id}}}' for key, id in ids.items())}}}"
+
+
+def test_a_paper_by_its_pmid_and_by_its_doi_is_one_document_where_a_file_has_both(tmp_path):
+    put(tmp_path, a__bib=bib(doi="10.1000/GOUT"), b__bib=bib(pmid="7", doi="10.1000/gout"), c__bib=bib(pmid="7"), d__bib=bib(doi="10.1000/other"))
+    assert [document.id for document in read_sources(tmp_path)] == ["doi:10.1000/gout", "doi:10.1000/other"]
+    assert [document.id for document in read_sources([tmp_path / "b.bib", tmp_path / "a.bib"])] == ["7"], "the id that was read first"
+    assert [document.id for document in read_sources([tmp_path / "a.bib", tmp_path / "c.bib"])] == ["doi:10.1000/gout", "7"], "no file has both"
+    put(tmp_path, e__bib=bib("Gout, revised", doi="10.1000/gout"))
+    bad = []
+    assert len(read_sources([tmp_path / "b.bib", tmp_path / "e.bib"], bad)) == 1
+    assert "e.bib: 'doi:10.1000/gout', which is '7', was read before with another text" in str(bad[0])
+
+
+def test_pubmed_gives_the_doi_beside_the_pmid(tmp_path):
+    listed = "<PubmedData><ArticleIdList><ArticleId IdType='doi'>10.1000/Gout</ArticleId><ArticleId IdType='pubmed'>7</ArticleId></ArticleIdList></PubmedData>"
+    article = "<MedlineCitation><PMID>7</PMID><Article><ArticleTitle>Gout</ArticleTitle></Article></MedlineCitation>"
+    put(tmp_path, a__xml=f"<PubmedArticleSet><PubmedArticle>{article}{listed}</PubmedArticle></PubmedArticleSet>", b__bib=bib(doi="10.1000/gout"))
+    [document] = read_sources(tmp_path)
+    assert (document.id, document.other_ids) == ("7", ("doi:10.1000/gout",))
+
+
+def test_two_papers_that_share_a_doi_stay_two(tmp_path):
+    put(tmp_path, a__bib=bib("A letter", pmid="7", doi="10.1000/gout"), b__bib=bib("The reply", pmid="8", doi="10.1000/gout"))
+    assert [document.id for document in read_sources(tmp_path)] == ["7", "8"]
+
+
 def test_ids_do_not_depend_on_where_the_folder_lies_or_what_else_is_in_it(tmp_path):
     def ids(folder):
         return {document.id for document in read_sources(folder)}
