@@ -500,23 +500,56 @@ def _put(file: Path, data: bytes) -> None:
             part.write(hashlib.sha256(data).digest() + data)
         os.replace(part.name, file)
 
-# %% ../nbs/02_text.ipynb #01fe6998
+# %% ../nbs/02_text.ipynb #54cbbfe4
+_NOT_THEIRS = (FileNotFoundError, ValueError, KeyError, TypeError)
+
+def _scratch(path: Path) -> Path:
+    "Where a file is written until it takes the place of an older one."
+    return path.with_name(path.name + ".new")
+
+def _their_json(numbers: Path) -> tuple[Path, dict]:
+    "The JSON of these numbers, and what it says. If a crash came between the two, it is the one that had not yet taken its place."
+    digest, described = hashlib.sha256(numbers.read_bytes()).hexdigest(), numbers.with_suffix(".json")
+
+    def checked(path: Path) -> tuple[Path, dict]:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["tensors_sha256"] != digest:
+            raise ValueError("the two files do not belong together")
+        return path, fields
+
+    try:
+        return checked(described)
+    except _NOT_THEIRS:
+        with suppress(*_NOT_THEIRS):
+            return checked(_scratch(described))
+        raise
+
+# %% ../nbs/02_text.ipynb #10811781
 def save_halves(folder: Path | str, name: str, tensors: Mapping[str, object], fields: Mapping) -> None:
-    """Write `name.safetensors` and `name.json`, which holds the hash of the first.
+    """Write `name.safetensors` and `name.json`, which holds the hash of the first; a crash leaves the old two or the new two.
 
     Args:
         tensors: by name, contiguous.
         fields: what else is to be kept; anything that JSON knows.
     """
     from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), folder / f"{name}.safetensors")
-    digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
-    text = json.dumps({**fields, "tensors_sha256": digest}, sort_keys=True)
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    numbers, described = (Path(folder) / f"{name}.{kind}" for kind in ("safetensors", "json"))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if _scratch(described).exists():
+        with suppress(*_NOT_THEIRS):
+            os.replace(_their_json(numbers)[0], described)
+    save_file(dict(tensors), _scratch(numbers))
+    with open(_scratch(numbers), "r+b") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+        os.fsync(file.fileno())
+    with open(_scratch(described), "w", encoding="utf-8") as file:
+        file.write(json.dumps({**fields, "tensors_sha256": digest}, sort_keys=True))
+        file.flush()
+        os.fsync(file.fileno())
+    for path in (numbers, described):
+        os.replace(_scratch(path), path)
 
-# %% ../nbs/02_text.ipynb #f82fc181
+# %% ../nbs/02_text.ipynb #deef8a43
 def load_halves(folder: Path | str, name: str, make: Callable[[dict, dict], object]):
     """What `make` makes of the tensors and the other fields that `save_halves` wrote.
 
@@ -527,10 +560,7 @@ def load_halves(folder: Path | str, name: str, make: Callable[[dict, dict], obje
     from safetensors.torch import load_file
     path = Path(folder) / name
     try:
-        fields = json.loads(path.with_name(f"{name}.json").read_text(encoding="utf-8"))
-        digest = hashlib.sha256(path.with_name(f"{name}.safetensors").read_bytes()).hexdigest()
-        if fields["tensors_sha256"] != digest:
-            raise ValueError("the two files do not belong together")
+        _, fields = _their_json(path.with_name(f"{name}.safetensors"))
         return make(load_file(path.with_name(f"{name}.safetensors")), fields)
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename}: no such file: {name} is two files, .json and .safetensors; bring back both") from None

@@ -1,8 +1,10 @@
 """What no lesson of 02_text carries: properties over made-up texts, and an encoder that is not what it should be."""
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +17,10 @@ from kglearn.text import (
     cache_folder,
     default_encoder_path,
     load_encoder,
+    load_halves,
     normalise,
     pool_words,
+    save_halves,
     sentences,
     shared_encoder,
     tiny_encoder,
@@ -349,3 +353,65 @@ def test_texts_that_do_not_fit_are_read_and_not_kept():
     for got, wanted in zip(small.word_vectors(texts, (0, 1)), large.word_vectors(texts, (0, 1))):
         assert torch.equal(got, wanted)
     assert small._bytes <= 100 and len(large._word_vectors) == 3
+
+
+# Two files
+
+class Crash(BaseException):
+    "The machine stops."
+
+
+def crashing(monkeypatch, steps):
+    "From now on the machine stops at the step of that number: numbers half written, text half written, a file not yet in its place."
+    left, written, synced = iter(range(steps, -1, -1)), safetensors.torch.save_file, os.fsync
+
+    def torn(step):
+        def doing(*args):
+            if next(left):
+                return step(*args)
+            if step is written:
+                Path(args[1]).write_bytes(b"half of")
+            elif step is synced:
+                os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+            raise Crash
+        return doing
+    for where, name in ((os, "fsync"), (os, "replace"), (safetensors.torch, "save_file")):
+        monkeypatch.setattr(where, name, torn(getattr(where, name)))
+
+
+def crashed(folder, number, steps):
+    "Whether a save of the halves that bear this number was stopped at that step."
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        crashing(monkeypatch, steps)
+        try:
+            save_halves(folder, "mine", {"weights": torch.full((3,), float(number))}, {"number": number})
+        except Crash:
+            return True
+    return False
+
+
+def number_in(folder):
+    "The number that the halves in a folder bear, both the same."
+    numbers, number = load_halves(folder, "mine", lambda tensors, fields: (tensors["weights"].tolist(), fields["number"]))
+    assert numbers == [number] * 3, "the halves of two"
+    return number
+
+
+@pytest.mark.parametrize("first", range(6))
+@pytest.mark.parametrize("second", range(7))
+def test_a_crash_while_halves_are_written_leaves_the_old_two_or_the_new_two(tmp_path, first, second):
+    "Stopped at any step, and at any step of the next try."
+    assert not crashed(tmp_path, 1, 99)
+    stopped = crashed(tmp_path, 2, first)
+    between = number_in(tmp_path)
+    assert between == (2 if first >= 4 else 1) and stopped == (first < 5)
+    stopped = crashed(tmp_path, 3, second)
+    assert number_in(tmp_path) in (between, 3) and (stopped or number_in(tmp_path) == 3)
+    assert not crashed(tmp_path, 4, 99) and number_in(tmp_path) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"], "nothing is left beside them"
+
+
+def test_a_crash_at_the_first_writing_is_named(tmp_path):
+    assert crashed(tmp_path, 1, 3)
+    with pytest.raises(BadInput, match="no such file: mine is two files"):
+        load_halves(tmp_path, "mine", lambda tensors, fields: fields)
