@@ -491,6 +491,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'kglearn.interchange.from_rdf': ('interchange.html#from_rdf', 'kglearn/interchange.py'),
                                      'kglearn.interchange.from_tables': ('interchange.html#from_tables', 'kglearn/interchange.py'),
                                      'kglearn.interchange.neighborhood': ('interchange.html#neighborhood', 'kglearn/interchange.py'),
+                                     'kglearn.interchange.read_names': ('interchange.html#read_names', 'kglearn/interchange.py'),
                                      'kglearn.interchange.read_ontology': ('interchange.html#read_ontology', 'kglearn/interchange.py'),
                                      'kglearn.interchange.sparql': ('interchange.html#sparql', 'kglearn/interchange.py'),
                                      'kglearn.interchange.to_graphml': ('interchange.html#to_graphml', 'kglearn/interchange.py'),

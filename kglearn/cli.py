@@ -95,7 +95,7 @@ def _run_trial(workspace: Path, plan, report: Path, json_file: Path | None) -> N
     write_report(trial, result, report)
     _give(result.as_json(), result_text(result) + f"\nThe report: {report}", json_file)
 
-# %% ../nbs/74_cli.ipynb #421461f0
+# %% ../nbs/74_cli.ipynb #ad5060bf
 @app.command()
 def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt, .md, .jsonl, .pubtator, .ipynb, .xml (JATS, PubMed); with the extra 'sources' .html, .pdf, .bib, .rss, .atom too; each also as .gz.")],
         workspace: Workspace,
@@ -103,7 +103,7 @@ def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt
         stream: Annotated[Optional[int], typer.Option(min=0, help="Ask about so many documents after those (by default the unlabelled ones).")] = None,
         test: Annotated[Optional[int], typer.Option(min=0, help="Measure on so many labelled documents after those.")] = None,
         simulate_answers: Annotated[bool, typer.Option("--simulate-answers", help="Answer from the stream's labels, 5 % wrong.")] = False,
-        dictionary: Annotated[Optional[list[Path]], typer.Option(help="TSV (type, name, synonyms) or MEDIC file; may be repeated.")] = None,
+        dictionary: Annotated[Optional[list[Path]], typer.Option(help="TSV (type, name, synonyms, description), MEDIC, OBO, SKOS or OWL (.ttl, .rdf, .owl), or a glossary (.csv); may be repeated.")] = None,
         schema: Annotated[Optional[Path], typer.Option(help="JSON with types and relations.")] = None,
         relater: Annotated[str, typer.Option(help="What finds facts: patterns, trained (on the relations that are marked), or both.")] = "both",
         encoder: Annotated[str, typer.Option(help="Folder or Hugging Face name; empty for the embedded MiniLM (English).")] = "",
@@ -111,17 +111,19 @@ def run(paths: Annotated[list[Path], typer.Argument(help="Files or folders: .txt
         report: Annotated[Optional[Path], typer.Option(help="The page to write (by default report.html in the workspace).")] = None,
         full: Full = False, seed: Seed = 0, json_file: Json = None) -> None:
     "Do the same on your own documents. Killed or interrupted, the same command goes on where it was."
-    from kglearn.data import read_dictionary
     from kglearn.graph import Schema
+    from kglearn.interchange import read_names
     from kglearn.sources import read_sources
     _check_place(report, None if str(json_file) == "-" else json_file)
     bad = [] if skip_bad else None
     documents = read_sources(paths, bad)
-    entries = [entry for path in dictionary or () for entry in read_dictionary(path)]
+    named = [read_names(path) for path in dictionary or ()]
+    entries = [entry for ontology in named for entry in ontology.entries]
+    prior = tuple(fact for ontology in named for fact in ontology.facts)
     relations = Schema.read(schema) if schema else None
     from kglearn.trial import plan_for
     plan = plan_for(documents, labelled, stream, test, simulate_answers, entries, relations,
-                    encoder=encoder, relater=relater, full=full, seed=seed, skipped=len(bad or ()))
+                    prior=prior, encoder=encoder, relater=relater, full=full, seed=seed, skipped=len(bad or ()))
     _run_trial(workspace, plan, report or workspace / "report.html", json_file)
 
 # %% ../nbs/74_cli.ipynb #ba4d2ebd

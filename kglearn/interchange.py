@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['to_networkx', 'neighborhood', 'to_pyg', 'to_tables', 'from_tables', 'to_pandas', 'from_pandas', 'to_rdf', 'from_rdf',
            'sparql', 'to_kgx', 'from_kgx', 'to_neo4j', 'from_neo4j', 'from_networkx', 'to_graphml', 'from_graphml',
-           'Ontology', 'read_ontology', 'add_ontology']
+           'Ontology', 'read_ontology', 'read_names', 'add_ontology']
 
-# %% ../nbs/12_interchange.ipynb #58797e17
+# %% ../nbs/12_interchange.ipynb #065504fd
 import csv
 import hashlib
 import importlib
@@ -18,7 +18,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from xml.parsers import expat
 
 from tqdm.auto import tqdm
 
-from .data import BadInput, DictionaryEntry, Document, Relation, Table
+from .data import BadInput, DictionaryEntry, Document, Relation, Table, read_dictionary
 from .graph import Entity, Evidence, KnowledgeGraph
 
 if TYPE_CHECKING:
@@ -942,6 +942,21 @@ def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ont
     if path.suffix.lower() not in readers:
         raise BadInput(f"{path}: no ontology that is known by this name: give one of {', '.join(readers)}")
     return readers[path.suffix.lower()](path, type, language)
+
+# %% ../nbs/12_interchange.ipynb #3f8bc199
+def read_names(path: Path | str) -> Ontology:
+    """What a file of names brings, of whatever form: `read_ontology` for the endings that it knows, except `.tsv`; `read_dictionary` for all others.
+
+    OBO's namespaces are no types of things, so its terms come without a type, as MEDIC's do: it is then learnt from labels.
+
+    Raises:
+        BadInput: as these two.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".obo", ".csv", *_RDF_FORMATS):
+        return Ontology(tuple(read_dictionary(path)), (), {})
+    ontology = read_ontology(path)
+    return replace(ontology, entries=tuple(replace(entry, type="") for entry in ontology.entries)) if path.suffix.lower() == ".obo" else ontology
 
 # %% ../nbs/12_interchange.ipynb #df8ef9b1
 def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9) -> Table:

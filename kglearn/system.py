@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of', 'add_answer',
            'Evolution', 'copy_with', 'Why']
 
-# %% ../nbs/60_system.ipynb #80585b23
+# %% ../nbs/60_system.ipynb #2379bf1b
 import hashlib
 import json
 import math
@@ -24,10 +24,11 @@ import torch
 from fastcore.basics import patch
 from torch.nn.functional import cross_entropy
 
-from .data import BadInput, Document, DictionaryEntry, Mention, read_jsonl, write_jsonl
+from .data import BadInput, Document, DictionaryEntry, Mention, Relation, read_jsonl, write_jsonl
 from .gnn import GraphEncoder, GraphSnapshot, fit_links, link_nll, snapshot
 from .graph import Evidence, KnowledgeGraph, Schema, add_gold
 from .history import Touched, touched_since
+from .interchange import Ontology, add_ontology
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
@@ -146,16 +147,17 @@ class LearningSystem:
         "All randomness of the workspace comes from it."
         return self.settings["seed"]
 
-# %% ../nbs/60_system.ipynb #04b2c9f2
+# %% ../nbs/60_system.ipynb #a1c60168
 @patch(cls_method=True)
 def create(cls: LearningSystem, folder: Path | str, types: Sequence[str], schema: Schema | None = None, dictionary: Iterable[DictionaryEntry] = (),
-           encoder: str = "", seed: int = 0) -> LearningSystem:
+           encoder: str = "", seed: int = 0, prior: Iterable[Relation] = ()) -> LearningSystem:
     """Make a workspace.
 
     Args:
         types: what the skill looks for.
         schema: what facts may join; everything, where there is none.
         dictionary: external names, which enter K at once.
+        prior: facts between these, believed before anything is read, as `read_ontology` gives them; those that the schema refuses are left out.
     Raises:
         BadInput: the folder holds a workspace already, or other files.
     """
@@ -165,8 +167,7 @@ def create(cls: LearningSystem, folder: Path | str, types: Sequence[str], schema
     folder.mkdir(parents=True, exist_ok=True)
     kg = KnowledgeGraph(folder / "graph.db", schema)
     with kg.transaction("dictionary"):
-        for entry in dictionary:
-            kg.add_entity(entry.id, entry.names[0], entry.type, entry.names[1:], entry.description)
+        add_ontology(kg, Ontology(tuple(dictionary), tuple(prior), {}))
     kg.close()
     # Written last: a folder with this file is a workspace, whatever happened before.
     write_json(folder / "workspace.json", {"format": WORKSPACE_FORMAT, "types": list(types), "encoder": encoder, "seed": seed})
@@ -395,7 +396,7 @@ def fit_graph_encoder(self: LearningSystem, progress: str = "") -> GraphEncoder:
     fit_links(bare, graph_encoder, self.encoder, seed=self.seed, progress=progress)
     return graph_encoder
 
-# %% ../nbs/60_system.ipynb #960a6d46
+# %% ../nbs/60_system.ipynb #d466c9f3
 @patch
 def processor_for(self: LearningSystem, graph_encoder: GraphEncoder, without_facts_of: Iterable[str] = ()) -> SkillProcessor:
     "A processor with a snapshot of K as it is now. No edge that a labelled document is evidence for is in it."

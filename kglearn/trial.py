@@ -6,7 +6,7 @@
 __all__ = ['Arm', 'Reading', 'compare', 'Plan', 'clinic_plan', 'plan_for', 'Trial', 'new_names', 'skill_reader', 'permuted',
            'TrialResult']
 
-# %% ../nbs/61_trial.ipynb #f8a47202
+# %% ../nbs/61_trial.ipynb #260e2fbe
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from .data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
+from .data import BadInput, DictionaryEntry, Document, Mention, Relation, clinic_lexicon, load_clinic
 from .graph import CLINIC_SCHEMA, KnowledgeGraph, Schema, add_gold
 from .gnn import GraphSnapshot
 from .policy import Rewarded, SimulatedPerson, with_answers
@@ -84,7 +84,7 @@ def compare(reading: Reading, before: Reading, name: str, part: str) -> Arm:
     return Arm(name, round(f1, 4), interval_of(values), round(raw, 4), round(f1 - start, 4), interval_of(values - base),
                round(found / gold, 4) if gold else None, gold)
 
-# %% ../nbs/61_trial.ipynb #42e0771d
+# %% ../nbs/61_trial.ipynb #65b788c7
 @dataclass(frozen=True)
 class Plan:
     """What is to be done with which documents.
@@ -96,6 +96,7 @@ class Plan:
         golden: labelled documents that choose, and nothing else.
         stream: documents that questions are asked about; their labels only answer the questions.
         parts: labelled documents that measure, by name.
+        prior: facts between entries of the dictionary, believed before anything is read.
         fusions: candidates for the fusion; the golden part (or, without one, the labelled part out of fold) chooses.
         rounds: times that the stream is cut into.
         per_document: questions about each window of a document.
@@ -113,6 +114,7 @@ class Plan:
     golden: tuple[Document, ...] = ()
     schema: Schema = Schema()
     dictionary: tuple[DictionaryEntry, ...] = ()
+    prior: tuple[Relation, ...] = ()
     fusions: tuple[str, ...] = ("none", "prior", "gate")
     rounds: int = 3
     per_document: int = 12
@@ -195,7 +197,7 @@ def _cannot(gold, dictionary, schema, measured, skipped: int, marked: bool) -> l
         notes.append(f"{skipped} broken {'line was' if skipped == 1 else 'lines were'} left out.")
     return notes
 
-# %% ../nbs/61_trial.ipynb #dce0c1f4
+# %% ../nbs/61_trial.ipynb #bdc0c95f
 class Trial:
     """Runs a plan in a workspace, step by step; a step that is done is not done again, so a killed run goes on.
 
@@ -211,7 +213,7 @@ class Trial:
         self.plan, self.say, self.bars, folder = plan, say, bars, Path(folder)
         if not (folder / "workspace.json").exists():
             _clear_half_made(folder)
-            LearningSystem.create(folder, plan.types, plan.schema, plan.dictionary, plan.encoder, plan.seed).close()
+            LearningSystem.create(folder, plan.types, plan.schema, plan.dictionary, plan.encoder, plan.seed, plan.prior).close()
         self.system = LearningSystem.open(folder)
         self.steps = folder / "steps"
         self.steps.mkdir(exist_ok=True)
@@ -258,7 +260,7 @@ def complete(self: Trial) -> bool:
     "Whether every round has been done."
     return f"v{self.rounds}" in self.system.versions()
 
-# %% ../nbs/61_trial.ipynb #03fb2a6a
+# %% ../nbs/61_trial.ipynb #a08dd637
 @patch
 def settle(self: Trial, name: str) -> None:
     "Let a version go live that was written just before a kill. Done once: a rollback that comes later stands."
@@ -273,7 +275,8 @@ def learn(self: Trial) -> None:
     "K from the background, f, and the first skill."
     if "v0" in self.system.versions():
         return self.settle("v0")
-    self.say(f"graph: {len(self.plan.background)} background documents, {len(self.plan.dictionary)} dictionary entries")
+    self.say(f"graph: {len(self.plan.background)} background documents, {len(self.plan.dictionary)} dictionary entries"
+             + f", {len(self.plan.prior)} facts that came with them" * bool(self.plan.prior))
     with self.system.kg.transaction("background"):
         for document in self.plan.background:
             add_gold(self.system.kg, document)
