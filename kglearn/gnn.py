@@ -649,7 +649,7 @@ def _within(nodes: Tensor, edges: Tensor, hops: int) -> Tensor:
         nodes = further
     return nodes
 
-# %% ../nbs/20_gnn.ipynb #1f9600c4
+# %% ../nbs/20_gnn.ipynb #514b4918
 @patch(as_prop=True)
 def reach(self: GraphEncoder) -> int:
     "How many hops away a change can be felt."
@@ -675,7 +675,9 @@ def _run(encoder: GraphEncoder, features: Tensor, edges: Tensor, new: Tensor, to
     """
     # In double precision, so that adding an entity elsewhere does not turn the last bit of a rounded number.
     exact, stale = copy.deepcopy(encoder).double().eval(), new
-    messages = with_inverses(edges, len(encoder.relations) if encoder.message_passing else 0)
+    if not encoder.message_passing:
+        edges, touched = edges[:, :0], torch.zeros_like(touched)
+    messages = with_inverses(edges, len(encoder.relations))
     vectors = hidden[0][new] = exact.lift(features.double())
     for conv, before, after in zip(exact.convs, hidden, [*hidden[1:], None]):
         stale = _within(stale, edges, 1) | touched

@@ -711,6 +711,17 @@ def test_a_moved_snapshot_is_the_one_from_scratch(first, then, slot, seed, told)
     assert snapshot(kg, encoder, TEXT, before=moved).computed == 0
 
 
+@each_slot
+def test_the_table_is_what_f_says(slot):
+    "Layer by layer, on neighbourhoods, or all at once: the same numbers. Without messages, too."
+    kg, encoder = graph_of(some_facts(40), entities=["a:热", "z:alone"]), of(slot, seed=2)
+    graph, exact = graph_tensors(kg, RELATIONS, TEXT), of(slot, seed=2).double().eval()
+    with torch.no_grad():
+        assert torch.equal(snapshot(kg, encoder, TEXT).table[1:], exact(graph.features.double(), graph.edges).half().float())
+        other_edges = rewired(graph.edges)
+        assert torch.equal(snapshot(kg, encoder, TEXT, rewired).table[1:], exact(graph.features.double(), other_edges).half().float())
+
+
 def test_only_the_neighbourhood_is_computed_anew():
     facts = [(f"a:{i:03}", "causes", f"a:{i + 1:03}") for i in range(200)]
     encoder = make_encoder(layers=2)
