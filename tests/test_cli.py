@@ -1,4 +1,4 @@
-"""The command line from outside: every command in a process of its own, as a person starts it."""
+"""The command line from outside: every command in a process of its own."""
 import json
 import os
 import re
@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,10 +22,51 @@ from kglearn.text import sentences
 PROGRAM = [sys.executable, "-c", "from kglearn.cli import main; main()"]
 
 
-def command(*words: object, stdin: str = "", folder: Path | None = None) -> subprocess.CompletedProcess:
-    "Run `kglearn` with these words to its end."
-    return subprocess.run([*PROGRAM, *map(str, words)], input=stdin, capture_output=True, text=True, encoding="utf-8",
-                          timeout=600, cwd=folder, env=_quiet())
+# Importing what is not ours takes longer than most commands. So one process imports it, and each command is a fork of that process.
+WARM = """
+import json, os, signal, sys
+import scipy.sparse, sklearn.feature_extraction.text, torch, transformers.models.bert.modeling_bert, typer
+for line in sys.stdin:
+    told = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    signal.alarm(600)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(os.open(os.path.join(told["place"], name), os.O_RDWR | os.O_CREAT), number)
+        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))
+    os.chdir(told["folder"])
+    os.environ.update(told["surroundings"])
+    sys.argv[1:] = told["words"]
+    from kglearn.cli import main
+    main()
+    break
+"""
+
+
+@cache
+def _warm() -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_quiet())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_stays():
+    yield
+    if _warm.cache_info().currsize:
+        _warm().communicate()
+
+
+def command(*words: object, stdin: str = "", folder: Path | None = None, cold: bool = False) -> subprocess.CompletedProcess:
+    "Run `kglearn` with these words to its end, in a process of its own; a cold one imports everything itself."
+    words = list(map(str, words))
+    if cold:
+        return subprocess.run([*PROGRAM, *words], input=stdin, capture_output=True, text=True, encoding="utf-8", timeout=600, cwd=folder, env=_quiet())
+    with TemporaryDirectory() as place:
+        (Path(place) / "stdin").write_text(stdin, encoding="utf-8")
+        told = {"words": words, "folder": str(folder or Path.cwd()), "surroundings": _quiet(), "place": place}
+        print(json.dumps(told), file=_warm().stdin, flush=True)
+        code = int(_warm().stdout.readline())
+        return subprocess.CompletedProcess(words, code, *((Path(place) / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")))
 
 
 def _quiet() -> dict:
@@ -90,13 +133,13 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
 
 @pytest.mark.parametrize("words", [("run", "--nope"), ("status",), ("dance",), ("demo", "--passages", "2"), ("run",), ("why",)], ids=" ".join)
 def test_a_wrong_word_exits_with_2(words):
-    result = command(*words)
+    result = command(*words, cold=True)
     assert result.returncode == 2 and "Error: " in result.stderr and "--help" in result.stderr and not result.stdout
 
 
 @pytest.mark.parametrize("word", ["", "demo", "run", "answer", "why", "status", "rollback", "resolve", "recalibrate", "forget", "purge"])
 def test_help(word):
-    result = command(*word.split(), "--help")
+    result = command(*word.split(), "--help", cold=True)
     assert result.returncode == 0 and result.stdout.startswith(f"Usage: kglearn {word}".rstrip()) and not result.stderr
 
 
@@ -321,7 +364,7 @@ def test_interrupted_answered_and_gone_on_with(labelled, tmp_path):
     _, complaints = running.communicate(timeout=120)
     assert running.returncode == 130
     assert complaints.count(b"kglearn: interrupted") == 1 and b"Traceback" not in complaints
-    assert command("status", "-w", tmp_path / "w").returncode == 0, "the workspace still opens"
+    assert command("status", "-w", tmp_path / "w", cold=True).returncode == 0, "the workspace still opens"
 
     first = command(*words)
     assert first.returncode == 0 and "questions wait" in first.stderr, first.stderr
@@ -349,7 +392,7 @@ def test_interrupted_answered_and_gone_on_with(labelled, tmp_path):
 @pytest.fixture(scope="module")
 def small_demo(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("demo")
-    result = command("demo", "--passages", 4, "--json", place / "r.json", folder=place)
+    result = command("demo", "--passages", 4, "--json", place / "r.json", folder=place, cold=True)
     assert result.returncode == 0, result.stderr
     (place / "said.txt").write_text(result.stdout, encoding="utf-8")
     return place
