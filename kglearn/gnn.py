@@ -649,7 +649,7 @@ def _within(nodes: Tensor, edges: Tensor, hops: int) -> Tensor:
         nodes = further
     return nodes
 
-# %% ../nbs/20_gnn.ipynb #514b4918
+# %% ../nbs/20_gnn.ipynb #ae714c1d
 @patch(as_prop=True)
 def reach(self: GraphEncoder) -> int:
     "How many hops away a change can be felt."
