@@ -260,7 +260,7 @@ def complete(self: Trial) -> bool:
     "Whether every round has been done."
     return f"v{self.rounds}" in self.system.versions()
 
-# %% ../nbs/61_trial.ipynb #a08dd637
+# %% ../nbs/61_trial.ipynb #03fb2a6a
 @patch
 def settle(self: Trial, name: str) -> None:
     "Let a version go live that was written just before a kill. Done once: a rollback that comes later stands."
@@ -275,8 +275,7 @@ def learn(self: Trial) -> None:
     "K from the background, f, and the first skill."
     if "v0" in self.system.versions():
         return self.settle("v0")
-    self.say(f"graph: {len(self.plan.background)} background documents, {len(self.plan.dictionary)} dictionary entries"
-             + f", {len(self.plan.prior)} facts that came with them" * bool(self.plan.prior))
+    self.say(f"graph: {len(self.plan.background)} background documents, {len(self.plan.dictionary)} dictionary entries")
     with self.system.kg.transaction("background"):
         for document in self.plan.background:
             add_gold(self.system.kg, document)

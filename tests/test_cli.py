@@ -206,6 +206,14 @@ def test_no_labels_with_dictionary_and_schema(notes, tmp_path):
     assert why.returncode == 0 and "Ondansetron treats nausea." in why.stdout and "belief" in why.stdout and "revision" in why.stdout
 
 
+def test_a_glossary_brings_names_descriptions_and_prior_facts(notes, tmp_path):
+    (tmp_path / "terms.csv").write_text("name,parent,definition\nmetformin,medicine,lowers sugar\nmedicine,,\n", encoding="utf-8")
+    result = command("run", notes / "notes", "-w", tmp_path / "w", "--dictionary", tmp_path / "terms.csv")
+    assert result.returncode == 0, result.stderr
+    assert "in the dictionary as metformin: lowers sugar" in command("why", "metformin", "-w", tmp_path / "w").stdout
+    assert "dictionary (0.9)" in command("why", "metformin > is_a > medicine", "-w", tmp_path / "w").stdout
+
+
 def test_forgotten_and_purged(notes, tmp_path):
     workspace, sentence = tmp_path / "w", "Nausea came within a week."
     assert command("run", notes / "notes", "-w", workspace, "--dictionary", notes / "names.tsv").returncode == 0

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from kglearn.data import BadInput, DictionaryEntry, Document, load_clinic
 from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph
+from kglearn.interchange import read_names
 from kglearn.trial import (Plan, Reading, Trial, TrialResult, clinic_plan, compare, f1_of, interval_of, new_names, permuted, plan_for, resampled_f1)
 
 KILLED_RUNS = int(os.environ.get("KGLEARN_KILLED_RUNS", "2"))
@@ -243,3 +244,13 @@ def test_permuting_keeps_names_and_numbers():
     mixed = permuted(frozen, 3)
     assert set(mixed.aliases) == set(frozen.aliases) and mixed.encoder_hash == frozen.encoder_hash
     assert sorted(mixed.aliases.values(), key=repr) == sorted(frozen.aliases.values(), key=repr)
+
+
+def test_what_a_dictionary_says_of_its_terms_is_in_the_graph_from_the_start(tmp_path):
+    (tmp_path / "d.obo").write_text('[Term]\nid: D:1\nname: gout\ndef: "a hot joint" []\n\n[Term]\nid: D:2\nname: arthritis\n\n'
+                                    '[Term]\nid: D:3\nname: podagra\nis_a: D:1\n', encoding="utf-8")
+    ontology = read_names(tmp_path / "d.obo")
+    plan = plan_for([Document("note", "Gout is an arthritis.")], dictionary=ontology.entries, prior=ontology.facts)
+    system = Trial(tmp_path / "W", plan).system
+    assert [(fact.head, fact.relation, fact.tail) for fact in system.kg.facts()] == [("D:3", "is_a", "D:1")]
+    assert system.kg.entity("D:1").description == "a hot joint" and plan.fingerprint() != plan_for(list(plan.stream), dictionary=ontology.entries).fingerprint()
