@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA
-from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, names_of
+from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, names_of, namesakes_of
 from kglearn.text import Encoder, normalise, tiny_encoder, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -263,3 +263,48 @@ def test_a_linker_asks_about_other_words_when_it_is_told_to():
 def test_wordings_are_others_and_each_once(name):
     found = medical_wordings(name)
     assert name not in found and len(set(found)) == len(found) <= 4
+
+
+COLDS = [DictionaryEntry("D1", "disease", ("cold", "common cold")), DictionaryEntry("S1", "symptom", ("feeling cold", "cold")),
+         DictionaryEntry("S2", "symptom", ("cold",)), DictionaryEntry("X", "", ("draught", "cold"))]
+
+
+@pytest.mark.parametrize("threshold", [EXACT, 0.5])
+@pytest.mark.parametrize("entries, type, entity", [
+    (COLDS, "disease", "D1"), (COLDS, "symptom", "S2"), (COLDS, "term", "D1"), (COLDS, "medicine", "X"), (COLDS[:3], "medicine", "medicine:cold"),
+    (COLDS[:2], "symptom", "S1"), (COLDS[::-1], "symptom", "S2"), (COLDS[::-1], "disease", "D1"), (COLDS[1:], "disease", "X")])
+def test_namesakes_of_other_types_are_told_apart_by_the_type(entries, type, entity, threshold):
+    linker, document, mention = Linker(entries, threshold=threshold), Document("", "cold"), Mention(0, 4, type)
+    assert [found.entity for found in linker.link(document, [mention])] == [entity]
+    assert entity in linker.entities or entity.startswith("medicine:")
+    if type != "term":
+        assert [found.entity for found in linker.candidates("cold", type)][:1] == [entity] * (entity in linker.entities)
+
+
+def test_namesakes_are_all_candidates_where_no_type_is_asked_for():
+    found = Linker(COLDS).candidates("cold", k=9)
+    assert {c.entity for c in found if c.score > 0.99} == {"D1", "S2", "X"} and len({c.entity for c in found}) == len(found)
+    assert namesakes_of(COLDS)["cold"] == {"disease": COLDS[0], "symptom": COLDS[2], "": COLDS[3]}
+    assert namesakes_of(LEXICON) == {} == namesakes_of(COLDS[1:3]), "one type, or no name of two"
+
+
+def test_many_likelier_names_of_another_type_hide_none_of_the_right_one():
+    linker = Linker([*(DictionaryEntry(f"m:{n}", "medicine", (f"aspirin {n}",)) for n in range(60)),
+                     DictionaryEntry("s", "symptom", ("aspirin allergy",)), DictionaryEntry("x", "", ("aspirin, or anything",))], threshold=0)
+    assert [c.entity for c in linker.candidates("aspirin", "symptom", k=5)] == ["s", "x"]
+    assert [c.entity for c in linker.candidates("aspirin", "disease", k=5)] == ["x"], "of any type"
+    assert len(linker.candidates("aspirin", "medicine", k=5)) == 5
+    assert linker.link(Document("", "aspirin"), [Mention(0, 7, "symptom")])[0].entity == "s"
+
+
+def test_an_entry_without_a_name_is_nobodys():
+    nameless = [DictionaryEntry("e", "disease", ()), DictionaryEntry("f", "disease", ("", " "))]
+    empty = Linker(nameless, threshold=0.1)
+    assert empty.candidates("gout") == () and empty.entities == set() and empty.link(Document("", "gout"), [Mention(0, 4, "disease")])[0].entity == "disease:gout"
+    with pytest.raises(BadInput, match="no names"):
+        NameIndex(["", " "])
+    linker, labelled = a_habit()
+    more = Linker([*linker.entries, *nameless, DictionaryEntry("g", "disease", ("", "gout"))])
+    strange = Document("s", "ague gout", mentions=(Mention(0, 4, "disease", "e"), Mention(5, 9, "disease", "g")))
+    for add_names in (False, True):
+        assert more.learn([*labelled, strange], add_names).candidates("gout")[0].entity == "g"
