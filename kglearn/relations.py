@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PATTERNS', 'LONGEST_LIST', 'enumerations', 'by_sentence', 'stated_facts', 'PatternRelater', 'entity_pairs',
-           'marked_schema', 'Pair', 'best_threshold', 'TrainedRelater', 'cooccurring', 'CooccurrenceRelater',
-           'JoinedRelater', 'relater_for']
+           'marked_schema', 'Pair', 'one_cycle', 'best_threshold', 'TrainedRelater', 'cooccurring',
+           'CooccurrenceRelater', 'JoinedRelater', 'relater_for']
 
 # %% ../nbs/14_relations.ipynb #7bfc9dc3
 import json
@@ -168,7 +168,13 @@ def _fact(left: Mention, right: Mention, between: str, allows, patterns) -> tupl
                 return head.entity, relation, tail.entity
     return None
 
-# %% ../nbs/14_relations.ipynb #c034406f
+# %% ../nbs/14_relations.ipynb #b5309eb7
+def _chance(confidence: float) -> float:
+    "A confidence that means something."
+    if not 0 < confidence <= 1:
+        raise BadInput(f"a confidence of {confidence}: give one above 0 and at most 1")
+    return confidence
+
 class PatternRelater:
     """Facts that single sentences state, by the cues between neighbouring mentions; `stated_facts` says how, and what it misses.
 
@@ -176,9 +182,11 @@ class PatternRelater:
         schema: decides which relations may hold between which types.
         patterns: cues of relations; those of relations that the schema does not have are left alone.
         confidence: chance that a fact found so is right, above 0 and at most 1.
+    Raises:
+        BadInput: the confidence is no such chance.
     """
     def __init__(self, schema: Schema, patterns: Mapping[str, tuple[str, str]] = PATTERNS, confidence: float = 0.7):
-        self.schema, self.confidence = schema, confidence
+        self.schema, self.confidence = schema, _chance(confidence)
         self.patterns = {name: cues for name, cues in patterns.items() if not schema.relations or name in schema.relations}
 
     def relate(self, documents: Iterable[Document], mentions: Iterable[Sequence[Mention]]) -> list[list[tuple[str, str, str, Evidence]]]:
@@ -211,7 +219,7 @@ def marked_schema(documents: Iterable[Document]) -> Schema:
                     side.add(types[end])
     return Schema((), {relation: tuple(tuple(sorted(side)) for side in ends[relation]) for relation in sorted(ends)})
 
-# %% ../nbs/14_relations.ipynb #6f86c420
+# %% ../nbs/14_relations.ipynb #09a63645
 class _Words:
     "The words of a document: where they stand, the sentence each is in, and the frozen encoder's vectors `[words, width]`."
     def __init__(self, document: Document, encoder: Encoder, layers: Sequence[int]):
@@ -220,11 +228,12 @@ class _Words:
         self.offsets = [(at + start, at + end) for at, to in stretches for start, end in words(document.text[at:to])]
         found = [torch.zeros(0, len(layers) * encoder.width), *encoder.word_vectors([document.text[at:to] for at, to in stretches], layers)]
         self.vectors = torch.nn.functional.layer_norm(torch.cat(found).float(), found[0].shape[1:])
-        self.starts, self.sentences = [start for start, _ in self.offsets], sentences(document.text) or [(0, 0)]
+        self.sentences = sentences(document.text) or [(0, 0)]
+        self.starts, self.sentence_starts = ([start for start, _ in spans] for spans in (self.offsets, self.sentences))
 
     def sentence(self, mention: Mention) -> int:
         "Number of the sentence that a mention begins in."
-        return max(bisect_right([start for start, _ in self.sentences], mention.start) - 1, 0)
+        return max(bisect_right(self.sentence_starts, mention.start) - 1, 0)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         "First word, and one past the last, of a stretch of text."
@@ -287,14 +296,30 @@ def pair(self: _Words, heads: Sequence[Mention], tails: Sequence[Mention], count
     return Pair(heads[0].entity, tails[0].entity, self.sentences[left][0], self.sentences[right][1],
                 torch.cat([*meant, between]), torch.tensor(numbers, dtype=torch.float32))
 
-# %% ../nbs/14_relations.ipynb #e0b290e2
+# %% ../nbs/14_relations.ipynb #f5226c49
+def one_cycle(optimizer, peak: float, steps: int):
+    """A schedule of the learning rate, to be stepped after each batch: up in the first tenth of the steps, then down to nearly nothing.
+
+    Both ways along a cosine, from peak / 25 up to the peak and down to peak / 250,000; beta1 goes from 0.95 to 0.85 and back meanwhile. With
+    fewer than ten steps there is no way up, and one step alone is made at the lowest rate, at which nothing is learnt.
+
+    Args:
+        peak: the highest learning rate.
+        steps: how many batches there will be; 0 is taken for 1.
+
+    Source: Smith and Topin, 2018; PyTorch's `OneCycleLR`, which divides by zero where the way up is one step long. It is a little longer then.
+    """
+    from torch.optim.lr_scheduler import OneCycleLR
+    return OneCycleLR(optimizer, peak, total_steps=max(steps, 1), pct_start=0.1 if steps != 10 else 0.11)
+
+# %% ../nbs/14_relations.ipynb #c97072c6
 def _network(inputs: int, classes: int, hidden: int, dropout: float):
     "One hidden layer, from features to logits."
     from torch.nn import GELU, Dropout, Linear, Sequential
     return Sequential(Dropout(dropout / 2), Linear(inputs, hidden), GELU(), Dropout(dropout), Linear(hidden, classes))
 
 def _networks(features, labels, classes: int, hidden: int, dropout: float, epochs: int, seeds: Iterable[int]) -> list:
-    "Several networks, trained with AdamW on cross-entropy; the learning rate rises to 1e-3, and falls to nothing."
+    "Several networks, trained with AdamW on cross-entropy; the learning rate is that of `one_cycle`, up to 1e-3."
     import torch
     trained = []
     for seed in seeds:
@@ -302,7 +327,7 @@ def _networks(features, labels, classes: int, hidden: int, dropout: float, epoch
         network = _network(features.shape[1], classes, hidden, dropout)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-3)
         batches = [batch for _ in range(epochs) for batch in torch.randperm(len(labels)).split(64)]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=len(batches), pct_start=0.1)
+        schedule = one_cycle(optimizer, 1e-3, len(batches))
         for batch in batches:
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(features[batch]), labels[batch]).backward()
@@ -423,7 +448,7 @@ def _threshold(self: TrainedRelater, features, labels, folds, gold: int) -> floa
     scores, relation = found[:, 1:].max(1)
     return best_threshold(scores.tolist(), (relation + 1 == labels).tolist(), gold)
 
-# %% ../nbs/14_relations.ipynb #34efe613
+# %% ../nbs/14_relations.ipynb #55589524
 @patch
 def _check_fitted(self: TrainedRelater) -> None:
     if not self.networks:
@@ -438,6 +463,7 @@ def probabilities(self: TrainedRelater, document: Document, mentions: Iterable[M
     """
     import torch
     self._check_fitted()
+    mentions = list(mentions)
     types, found, pairs = {mention.entity: mention.type for mention in mentions}, [], self.pairs(document, mentions)
     while portion := list(islice(pairs, 1024)):
         for pair, chances in zip(portion, _mean_probabilities(self.networks, self.features(portion)).tolist()):
@@ -516,15 +542,17 @@ def cooccurring(mentions: Sequence[Mention], reach: int = 200) -> list[tuple[str
             pairs.add(tuple(sorted((left.entity, right.entity))))
     return [(head, "related_to", tail) for head, tail in sorted(pairs) if head != tail]
 
-# %% ../nbs/14_relations.ipynb #89addccf
+# %% ../nbs/14_relations.ipynb #91381550
 class CooccurrenceRelater:
     """Joins what stands in one sentence, by `related_to`: the last resort where no relation is known; see `cooccurring`.
 
     Args:
         confidence: chance that two things said together have to do with each other, above 0 and at most 1.
+    Raises:
+        BadInput: the confidence is no such chance.
     """
     def __init__(self, confidence: float = 0.7):
-        self.confidence = confidence
+        self.confidence = _chance(confidence)
 
     def relate(self, documents: Iterable[Document], mentions: Iterable[Sequence[Mention]]) -> list[list[tuple[str, str, str, Evidence]]]:
         "For each document, with its linked mentions: head, relation, tail and evidence of each pair."

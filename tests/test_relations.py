@@ -13,8 +13,8 @@ from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, 
 from kglearn.graph import CLINIC_SCHEMA, Schema
 from kglearn.linking import link
 from kglearn.reader import DictionaryTagger
-from kglearn.relations import (LONGEST_LIST, TrainedRelater, _nearest, best_threshold, by_sentence, entity_pairs, enumerations,
-                               stated_facts)
+from kglearn.relations import (LONGEST_LIST, CooccurrenceRelater, PatternRelater, TrainedRelater, _nearest, _Words, best_threshold, by_sentence,
+                               entity_pairs, enumerations, one_cycle, stated_facts)
 from kglearn.text import Encoder, sentences, tiny_encoder
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -273,3 +273,60 @@ def test_one_that_was_not_fitted_is_not_kept(tiny, tmp_path):
     with pytest.raises(BadInput, match="has not been fitted"):
         TrainedRelater(FAMILY, tiny).save(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# A schedule for however few steps, and confidences
+
+
+def stepped(schedule_of, steps):
+    "Learning rate and beta1 of each step."
+    optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1)
+    schedule, found = schedule_of(optimizer), []
+    for _ in range(steps):
+        found.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"][0]))
+        optimizer.step(), schedule.step()
+    return found
+
+
+@pytest.mark.parametrize("steps", [*range(1, 31), 100, 10_000])
+def test_the_schedule_is_pytorchs_and_has_no_gap(steps):
+    found = stepped(lambda optimizer: one_cycle(optimizer, 3e-3, steps), steps)
+    if steps != 10:
+        assert found == stepped(lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1), steps)
+    rates = [rate for rate, _ in found]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True) and top <= steps / 10
+    assert 0 < rates[-1] < 1e-7 and max(rates) <= 3e-3 and (steps < 3 or max(rates) > 2e-3)
+    assert one_cycle(torch.optim.AdamW([torch.zeros(1)], lr=1), 1e-3, 0).total_steps == 1
+
+
+@pytest.mark.parametrize("documents", [3, 60, 96])
+def test_few_documents_are_enough_to_train(tiny, documents):
+    "A pair each: 10 steps over all of them, or over a fold."
+    schema = Schema(("m", "s"), {"r": (("m",), ("s",))})
+    given = [Document(str(n), "One treats two.", mentions=(Mention(0, 3, "m", "a"), Mention(11, 14, "s", "b")),
+                      relations=(Relation("a", "r", "b"),) * (n % 2)) for n in range(documents)]
+    relater = TrainedRelater(schema, tiny, (0,), hidden=4, members=1).fit(given)
+    assert 0 < relater.probabilities(given[0], given[0].mentions)[0][1]["r"] < 1
+
+
+def test_mentions_may_come_one_by_one(kept):
+    relater, documents, _ = kept
+    once, listed = ([(pair.head, pair.tail, chances) for pair, chances in relater.probabilities(documents[0], mentions)]
+                    for mentions in (iter(documents[0].mentions), documents[0].mentions))
+    assert once == listed != []
+
+
+@pytest.mark.parametrize("confidence", [0, -0.5, 1.5, float("nan"), float("inf")])
+def test_a_confidence_that_means_nothing_is_refused(confidence):
+    for relater in (lambda: PatternRelater(CLINIC_SCHEMA, confidence=confidence), lambda: CooccurrenceRelater(confidence)):
+        with pytest.raises(BadInput, match="above 0 and at most 1"):
+            relater()
+
+
+def test_sentences_are_counted_by_their_starts(tiny):
+    document = Document("d", "One. Two! Three? Four.")
+    held = _Words(document, tiny, (0,))
+    held.sentences = None  # which are not gone through for each mention
+    assert [held.sentence(Mention(at, at + 3, "x")) for at in (0, 3, 5, 9, 10, 17, 19)] == [0, 0, 1, 1, 2, 3, 3]
+    assert _Words(Document("d", ""), tiny, (0,)).sentence(Mention(0, 1, "x")) == 0
