@@ -894,7 +894,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'kglearn.reader.Reader': ('reader.html#reader', 'kglearn/reader.py'),
                                 'kglearn.reader.Reader.__getstate__': ('reader.html#reader.__getstate__', 'kglearn/reader.py'),
                                 'kglearn.reader.Reader.__init__': ('reader.html#reader.__init__', 'kglearn/reader.py'),
-                                'kglearn.reader.Reader._add_fact': ('reader.html#reader._add_fact', 'kglearn/reader.py'),
+                                'kglearn.reader.Reader._add_facts': ('reader.html#reader._add_facts', 'kglearn/reader.py'),
                                 'kglearn.reader.Reader._analysed': ('reader.html#reader._analysed', 'kglearn/reader.py'),
                                 'kglearn.reader.Reader._commit': ('reader.html#reader._commit', 'kglearn/reader.py'),
                                 'kglearn.reader.Reader._cuts': ('reader.html#reader._cuts', 'kglearn/reader.py'),

@@ -6,12 +6,12 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'SHARD', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types', 'word_labels',
            'labelled_mentions', 'LinearTagger', 'counted', 'Counts', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #d7751c09
-from bisect import bisect_left
+# %% ../nbs/15_reader.ipynb #809506b9
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from unicodedata import normalize
 
 from fastcore.basics import patch
@@ -21,7 +21,7 @@ from .cluster import map_with, shards_of
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
 from .graph import Evidence, KnowledgeGraph
 from .linking import EXACT, Linker, _american, link, long_forms, names_of
-from .relations import PatternRelater, _Words
+from .relations import PatternRelater, _chance, _Words
 from .text import Encoder, normalise, sentences, shared_encoder, windows, words
 
 # %% ../nbs/15_reader.ipynb #b9cd29ce
@@ -180,15 +180,19 @@ def learn_types(entries: Sequence[DictionaryEntry], labelled: Iterable[Document]
     type = min(votes, key=lambda type: (-votes[type], type), default="term")
     return [entry if entry.type else replace(entry, type=type) for entry in entries]
 
-# %% ../nbs/15_reader.ipynb #cbde2c76
+# %% ../nbs/15_reader.ipynb #de34e09a
 def word_labels(mentions: Iterable[Mention], offsets: Sequence[tuple[int, int]], types: Sequence[str]) -> list[int]:
-    "Class of each word: 0 outside; 1 + 2 t begins a mention of type number t; 2 + 2 t is inside one."
-    labels = [0] * len(offsets)
+    """Class of each word: 0 outside; 1 + 2 t begins a mention of type number t; 2 + 2 t is inside one.
+
+    Args:
+        offsets: of the words, in order, none overlapping another.
+    """
+    labels, starts, ends = [0] * len(offsets), [start for start, _ in offsets], [end for _, end in offsets]
     for mention in mentions:
         if mention.type in types:
-            covered = [i for i, (start, end) in enumerate(offsets) if start >= mention.start and end <= mention.end]
-            for i in covered:
-                labels[i] = (1 if i == covered[0] else 2) + 2 * types.index(mention.type)
+            first, last = bisect_left(starts, mention.start), bisect_right(ends, mention.end)
+            for word in range(first, last):
+                labels[word] = (1 if word == first else 2) + 2 * types.index(mention.type)
     return labels
 
 def labelled_mentions(labels: Sequence[int], offsets: Sequence[tuple[int, int]], types: Sequence[str]) -> list[Mention]:
@@ -353,36 +357,41 @@ class Reading:
     cuts: tuple[bool, ...]
     unreadable: int
 
-# %% ../nbs/15_reader.ipynb #518a950d
+# %% ../nbs/15_reader.ipynb #d8af66cd
 class Reader:
     """Reads documents into a graph: tag, link, relate, commit.
 
     Args:
         kg: the graph that grows.
-        tagger: anything with `tag(documents) -> list[list[Mention]]`.
+        tagger: anything with `tag(documents) -> list[list[Mention]]`. Its mentions are signed with the name of its class, without "Tagger".
         dictionary: what mentions are linked to, by their exact names.
         linker: links by likeness too, with a dictionary of its own; in the dictionary's place.
         relater: anything with `relate(documents, mentions)`, such as those of `kglearn.relations`; cues for the relations of the
             graph's schema by default.
-        confidence: chance that what the tagger finds is right.
+        confidence: chance that what the tagger finds is right, above 0 and at most 1.
         encoder: the frozen encoder, which tells what script it can read.
+    Raises:
+        BadInput: the confidence is no such chance, or the tagger's mentions would be signed "gold" or "answer", as what people say is.
     """
     def __init__(self, kg: KnowledgeGraph, tagger, dictionary: Iterable[DictionaryEntry] = (), relater=None, confidence: float = 0.7,
                  encoder: Encoder | None = None, linker: Linker | None = None):
-        self.kg, self.tagger, self.relater, self.confidence = kg, tagger, relater or PatternRelater(kg.schema), confidence
+        self.kg, self.tagger, self.relater, self.confidence = kg, tagger, relater or PatternRelater(kg.schema), _chance(confidence)
         self.linker, self.encoder = linker or Linker(dictionary, threshold=EXACT), encoder or shared_encoder()
         self.mention_extractor = type(tagger).__name__.removesuffix("Tagger").lower()
+        if self.mention_extractor in ("gold", "answer"):
+            raise BadInput(f"a tagger called {type(tagger).__name__}: its mentions would count as people's, which are signed "
+                           f"{self.mention_extractor!r}; give the class another name")
 
     def __getstate__(self) -> dict:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #f93540d1
+# %% ../nbs/15_reader.ipynb #54aa4096
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
     tagged = list(self.tagger.tag(documents))
-    exact = [link(document, found, self.linker.names) for document, found in zip(documents, tagged, strict=True)]
+    exact = [link(document, found, self.linker.names, self.linker.namesakes) for document, found in zip(documents, tagged, strict=True)]
     linked = [self.linker.refine(*each) for each in zip(documents, tagged, exact)]
     return [self._reading(*each) for each in zip(documents, exact, linked, self.relater.relate(documents, linked), strict=True)]
 
@@ -415,7 +424,7 @@ def _analysed(self: Reader, documents: Sequence[Document]) -> tuple[list[Reading
     readings = self.analyse(documents)
     return readings, {part: counts - before[part] for part, counts in self._told().items()}
 
-# %% ../nbs/15_reader.ipynb #31163958
+# %% ../nbs/15_reader.ipynb #0c4836a1
 SHARD = 64  # documents that are analysed together
 
 @patch
@@ -429,7 +438,8 @@ def read(self: Reader, documents: Iterable[Document], progress: str = "", engine
         progress: label of the progress bar; none if empty.
         engine: who reads the texts: `"here"`, this process; `"ray"`, the cluster that answers (see `kglearn.cluster`).
     Raises:
-        BadInput: a text cannot be kept, a mention lies outside its text, or the engine is not there. Nothing has been read then.
+        BadInput: a text cannot be kept, a mention or a fact's evidence lies outside its text, a fact joins what nobody has mentioned or
+            has a confidence that means nothing, or the engine is not there. Nothing has been read then.
     """
     report, last = ReadReport(), {}
     for document in documents:
@@ -459,7 +469,7 @@ def _write(self: Reader, readings: Sequence[Reading], report: ReadReport, progre
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #0f1e6f48
+# %% ../nbs/15_reader.ipynb #3a0cee2e
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -475,13 +485,16 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     for mention in reading.mentions:
         self.kg.add_mention(reading.document.id, mention.start, mention.end, mention.type, mention.entity, self.mention_extractor,
                             self.confidence)
-    for fact in reading.facts:
-        self._add_fact(fact, report)
+    self._add_facts(reading, report)
     return True
 
 @patch
-def _add_fact(self: Reader, fact: tuple[str, str, str, Evidence], report: ReadReport) -> None:
+def _add_facts(self: Reader, reading: Reading, report: ReadReport) -> None:
+    "Put in what the schema allows, and count the rest."
+    type_of = cache(lambda key: self.kg.entity(key).type)
     try:
-        report.facts += self.kg.add_fact(*fact)
-    except BadInput:
-        report.rejected_by_schema += 1
+        allowed = [fact for fact in reading.facts if self.kg.schema.allows(type_of(fact[0]), fact[1], type_of(fact[2]))]
+        report.facts += self.kg.add_facts(allowed)
+    except BadInput as error:
+        raise BadInput(f"{type(self.relater).__name__} has found in document {reading.document.id!r} what no graph can keep: {error}") from error
+    report.rejected_by_schema += len(reading.facts) - len(allowed)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import PIECES, TEXTS
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
-from kglearn.graph import CLINIC_SCHEMA, KnowledgeGraph, add_gold
+from kglearn.graph import CLINIC_SCHEMA, Evidence, KnowledgeGraph, add_gold
 from kglearn.linking import EXACT, Linker, link, long_forms
 from kglearn.reader import (MAX_WORDS, SHARD, STOPWORDS, Counts, DictionaryTagger, LinearTagger, Reader, candidate_spans, counted,
                             labelled_mentions, learn_types, spelling_key, word_labels)
@@ -538,3 +538,82 @@ def test_the_report_shows_every_count_as_a_table(tiny):
     assert len(report.rows()) == 12 and all(f">{count}<" in table and f">{name}<" in table and f">{meaning}<" in table
                                             for name, count, meaning in report.rows() if count)
     assert not any(f">{name}<" in table for name, count, _ in report.rows() if not count)
+
+
+FACT = "medicine:codeine", "causes", "symptom:nausea"
+
+
+@pytest.mark.parametrize("fact, message", [
+    ((*FACT, Evidence("d", 0, 99, "x")), "0-99 lies outside document 'd'"), ((*FACT, Evidence("d", 5, 2, "x")), "lies outside"),
+    ((*FACT, Evidence("nowhere", 0, 2, "x")), "no document 'nowhere'"), ((*FACT, Evidence("d", 0, 2, "x", 0)), "confidence above 0"),
+    ((*FACT, Evidence("d", 0, 2, "x", float("nan"))), "confidence above 0"),
+    (("medicine:codeine", "causes", "symptom:unheard", Evidence("d", 0, 2, "x")), "no entity 'symptom:unheard'")])
+def test_a_fault_of_the_relater_is_one_clear_error_and_no_rejection(tiny, fact, message):
+    class Careless:
+        def relate(self, documents, mentions):
+            return [[(*FACT, Evidence("d", 0, 22, "x")), fact] if document.id == "d" else [] for document in documents]
+    r = reader(tiny, relater=Careless())
+    with pytest.raises(BadInput, match=f"Careless has found in document 'd' .*{message}"):
+        r.read([Document("a", "fever"), Document("d", "Codeine causes nausea.")])
+    assert r.kg.documents() == [] and r.kg.revision == 0 and not list(r.kg.facts())
+
+
+def test_of_many_facts_those_are_counted_that_are_new_and_those_that_the_schema_forbids(tiny):
+    class Busy:
+        def relate(self, documents, mentions):
+            facts = [FACT, FACT[::-1], FACT, ("symptom:nausea", "treats", "medicine:codeine"), ("medicine:codeine", "likes", "symptom:nausea")]
+            return [[(*fact, Evidence(document.id, 0, 7, "x", 0.5 + number / 10)) for number, fact in enumerate(facts)] for document in documents]
+    r = reader(tiny, relater=Busy())
+    report = r.read([Document(id, "Codeine causes nausea.") for id in "ab"])
+    assert (report.facts, report.rejected_by_schema) == (2, 6)
+    assert [[piece.confidence for piece in r.kg.evidence(*FACT)], len(list(r.kg.facts()))] == [[0.7, 0.7], 1], "the surer of two stays"
+
+
+@pytest.mark.parametrize("confidence", [0, -1, 1.01, float("nan")])
+def test_a_reader_is_not_given_a_confidence_that_means_nothing(tiny, confidence):
+    with pytest.raises(BadInput, match="above 0 and at most 1"):
+        reader(tiny, confidence=confidence)
+
+
+@pytest.mark.parametrize("name", ["GoldTagger", "Gold", "AnswerTagger", "ANSWERTagger"])
+def test_no_tagger_signs_as_people_do(tiny, name):
+    with pytest.raises(BadInput, match=f"called {name}: .*another name"):
+        Reader(KnowledgeGraph(), type(name, (Everything,), {})("symptom"), encoder=tiny)
+    kg = KnowledgeGraph()
+    Reader(kg, type("GoldenTagger", (Everything,), {})("symptom"), encoder=tiny).read([Document("d", "fever")])
+    assert kg.mentions()[0].extractor == "golden" and kg.name_evidence() == {}
+
+
+def test_namesakes_are_read_as_the_entry_of_their_type(tiny):
+    entries = [DictionaryEntry("D1", "disease", ("cold",)), DictionaryEntry("S1", "symptom", ("cold",))]
+    kg = KnowledgeGraph()
+    report = Reader(kg, Everything("symptom"), entries, encoder=tiny).read([Document("d", "cold")])
+    assert kg.mentions()[0].entity == "S1" and (report.in_dictionary, report.new_names) == (1, 0)
+
+
+@MANY
+@given(TEXTS, st.lists(st.tuples(st.integers(0, 120), st.integers(0, 9), st.sampled_from(["x", "y", "z"])), max_size=8))
+def test_labels_of_words_are_those_of_the_mentions_that_cover_them(text, places):
+    offsets, mentions = words(text), [Mention(start, start + size, type) for start, size, type in places]
+    expected = [0] * len(offsets)
+    for mention in mentions:
+        covered = [i for i, (start, end) in enumerate(offsets) if mention.start <= start and end <= mention.end and mention.type != "z"]
+        for i in covered:
+            expected[i] = 1 + (i != covered[0]) + 2 * (mention.type == "y")
+    assert word_labels(mentions, offsets, ("x", "y")) == expected
+
+
+def test_the_work_of_labelling_words_grows_with_the_text_and_not_faster():
+    def compared(way):
+        def method(self, other):
+            Counted.times += 1
+            return getattr(int, way)(self, other)
+        return method
+    Counted = type("Counted", (int,), {way: compared(way) for way in ("__lt__", "__le__", "__gt__", "__ge__")})
+
+    def work(size):
+        Counted.times = 0
+        offsets = [(Counted(6 * n), Counted(6 * n + 5)) for n in range(size)]
+        assert word_labels([Mention(Counted(start), Counted(end), "x") for start, end in offsets], offsets, ("x",)) == [1] * size
+        return Counted.times
+    assert work(800) < 3 * work(400), "four times as much, if every mention looks at every word"
