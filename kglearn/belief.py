@@ -51,16 +51,16 @@ class Reliability:
         return (f"<p>ECE {self.ece:.3f}, Brier score {self.brier:.3f} (base rate alone: {alone:.3f})</p>"
                 f"{Table(('facts', 'mean belief', 'held'), rows)._repr_html_()}")
 
-# %% ../nbs/18_belief.ipynb #aade21b8
+# %% ../nbs/18_belief.ipynb #890a7753
 def reliability(beliefs: Sequence[float], outcomes: Sequence[bool], bins: int = 10) -> Reliability:
     """Compare beliefs with outcomes.
 
     Args:
         beliefs: each from 0 to 1.
         outcomes: for each whether it held.
-        bins: number of bins of equal width; a belief on a border belongs to the lower one.
+        bins: number of bins of equal width, 1 or more; a belief on a border belongs to the lower one.
     Raises:
-        BadInput: nothing to compare, not one outcome for each belief, or a belief that is none.
+        BadInput: nothing to compare, not one outcome for each belief, a belief that is none, or no bins.
 
     Source: Naeini and others, AAAI 2015 (ECE); Brier, Monthly Weather Review 78, 1950.
     Not good for few facts: with 20 in a bin its share is off by 0.1 by chance alone, so an ECE of 0 is not to be had.
@@ -68,6 +68,8 @@ def reliability(beliefs: Sequence[float], outcomes: Sequence[bool], bins: int = 
     belief, outcome = np.asarray(beliefs, dtype=float), np.asarray(outcomes, dtype=float)
     if not len(belief) or belief.shape != outcome.shape:
         raise BadInput(f"{len(belief)} beliefs and {len(outcome)} outcomes: give one outcome for each, at least one")
+    if bins < 1:
+        raise BadInput(f"{bins} bins: give 1 or more")
     possible = (belief >= 0) & (belief <= 1)
     if not possible.all():
         raise BadInput(f"a belief of {belief[~possible][0]}: beliefs go from 0 to 1")
@@ -106,9 +108,9 @@ def plot(self: Reliability, title: str) -> "Figure":
                  title=safe_label(title))
     return figure
 
-# %% ../nbs/18_belief.ipynb #fb6fc605
+# %% ../nbs/18_belief.ipynb #25d72e64
 def against_gold(kg: KnowledgeGraph, documents: Iterable[Document]) -> tuple[list[float], list[bool]]:
-    """Beliefs of a graph's facts, and for each whether gold states it: what `reliability` takes.
+    """Beliefs of a graph's facts, and for each whether gold states it: what `reliability` takes. Entities that were merged are one.
 
     Args:
         kg: a graph that has read these documents, without their labels.
@@ -119,7 +121,9 @@ def against_gold(kg: KnowledgeGraph, documents: Iterable[Document]) -> tuple[lis
     labelled = [document for document in documents if document.relations is not None]
     if not labelled:
         raise BadInput("no document has labels of relations: there is nothing to compare beliefs with")
-    gold = {(each.head, each.relation, each.tail) for document in labelled for each in document.relations}
+    stated = {(each.head, each.relation, each.tail) for document in labelled for each in document.relations}
+    kept = {key: next((entity.key for entity in kg._entity(key)), key) for key in {key for head, _, tail in stated for key in (head, tail)}}
+    gold = {(kept[head], relation, kept[tail]) for head, relation, tail in stated}
     facts = list(kg.facts())
     return [fact.belief for fact in facts], [(fact.head, fact.relation, fact.tail) in gold for fact in facts]
 
@@ -242,13 +246,16 @@ def before_and_after(kg: KnowledgeGraph, kind: str = "extractor", error: float =
             held += [vote.polarity > 0 for vote in votes]
     return reliability(now, held), reliability(then, held)
 
-# %% ../nbs/18_belief.ipynb #b7f8ec02
+# %% ../nbs/18_belief.ipynb #dc80ce14
 def facts_to_ask(kg: KnowledgeGraph, most: int = 50, seed: int = 0) -> list[tuple[Fact, Evidence]]:
-    "Facts that rest on one document and that nobody was asked about, with their best piece of evidence; drawn by chance."
+    """Facts that rest on one document and that nobody was asked about, with their best piece of evidence; drawn by chance.
+
+    What rests on a dictionary alone is left out: it has no sentence that one could be shown.
+    """
     found = []
     for fact, pieces in kg.facts_with_evidence():
         heard = [piece for piece in pieces if piece.polarity > 0 and piece.extractor not in ("answer", "gold")]
-        if heard and len({piece.document for piece in pieces}) == 1 and all(piece.extractor != "answer" for piece in pieces):
+        if heard and heard[0].document and len({piece.document for piece in pieces}) == 1 and all(piece.extractor != "answer" for piece in pieces):
             found.append((fact, max(heard, key=lambda piece: piece.confidence)))
     return random.Random(seed).sample(found, min(most, len(found)))
 

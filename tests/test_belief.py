@@ -280,3 +280,25 @@ def test_facts_to_ask_are_those_of_one_document_that_nobody_answered():
     assert answer_fact(kg, fact, True) and not answer_fact(kg, fact, True) and facts_to_ask(kg) == []
     many = doubtful_forum("-" * 30)
     assert facts_to_ask(many, 5) == facts_to_ask(many, 5) != facts_to_ask(many, 5, seed=1) and len(facts_to_ask(many, 99)) == 30
+
+
+def test_a_fact_of_a_dictionary_has_no_sentence_to_show():
+    kg = witnessed([("", "dictionary", 0.9)], [("d1", "x", 0.6)], [("", "dictionary", 0.9), ("e1", "x", 0.5)])
+    assert [(fact.relation, piece.document) for fact, piece in facts_to_ask(kg)] == [("r1", "d1")]
+
+
+def test_merged_entities_are_one_to_gold():
+    kg = witnessed([("d1", "x", 0.6)], [("d1", "x", 0.7)])
+    for key in ("a2", "b2"):
+        kg.add_entity(key, key, "thing")
+    kg.merge("a", "a2")
+    kg.merge("b2", "b")
+    gold = [Document("d1", "a r b", relations=(Relation("a2", "r0", "b"), Relation("a", "r1", "stranger")))]
+    assert [(fact.head, fact.tail) for fact in kg.facts()] == [("a", "b2")] * 2
+    assert against_gold(kg, gold)[1] == [True, False]
+
+
+@pytest.mark.parametrize("bins", [0, -3])
+def test_there_is_a_bin_at_least(bins):
+    with pytest.raises(BadInput, match="1 or more"):
+        reliability([0.9, 0.8], [False, False], bins=bins)
