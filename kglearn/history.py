@@ -126,7 +126,7 @@ class Diff:
     def __repr__(self) -> str:
         return f"Diff({'; '.join('{}: {} new, {} gone, {} changed'.format(*counts) for counts in self._counts())})"
 
-# %% ../nbs/11_history.ipynb #1e4dd68c
+# %% ../nbs/11_history.ipynb #9fa51e3e
 # Asked first whether there was such a change at all, SQLite looks at no fact if there was none.
 _TRUSTED_OTHERWISE = ("EXISTS (SELECT 1 FROM trust WHERE {dated}) AND (extractor IN (SELECT name FROM trust WHERE kind = 'extractor' AND {dated}) "
                       "OR document IN (SELECT id FROM document WHERE source IN (SELECT name FROM trust WHERE kind = 'source' AND {dated})))")
@@ -157,13 +157,12 @@ def diff(kg: KnowledgeGraph, before: int, after: int) -> Diff:
     Raises:
         BadInput: there is no such revision.
     """
-    old, new = at(kg, before), at(kg, after)
     ids, keys = (_touched(kg, what, min(before, after), max(before, after)) for what in ("documents", "entities"))
-    documents = [{id: graph.document(id) for id in set(ids) & set(graph.documents())} for graph in (old, new)]
-    entities = [{entity.key: entity for key in keys for entity in graph._entity(key)} for graph in (old, new)]
-    facts = [{(fact.head, fact.relation, fact.tail): fact for key in keys for fact in graph.neighbors(key)}
-             for graph in (old, new)]
-    old.close(), new.close()
+    with at(kg, before) as old, at(kg, after) as new:
+        documents = [{id: graph.document(id) for id in set(ids) & set(graph.documents())} for graph in (old, new)]
+        entities = [{entity.key: entity for key in keys for entity in graph._entity(key)} for graph in (old, new)]
+        facts = [{(fact.head, fact.relation, fact.tail): fact for key in keys for fact in graph.neighbors(key)}
+                 for graph in (old, new)]
     return Diff(Changes.between(*documents), Changes.between(*entities), Changes.between(*facts))
 
 # %% ../nbs/11_history.ipynb #f2f8617e

@@ -6,7 +6,7 @@
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
            'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
 
-# %% ../nbs/22_paths.ipynb #917b1090
+# %% ../nbs/22_paths.ipynb #71797098
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from .data import BadInput, Table
 from .gnn import Answers, LinkHistory, LinkScorer, rows_and_places, with_inverses
 from .links import Triples
+from .relations import one_cycle
 from .text import load_halves, save_halves
 
 # %% ../nbs/22_paths.ipynb #085da53b
@@ -260,7 +261,7 @@ class _Questions:
         right_too = torch.cat([torch.zeros(len(heads), 1), 1 - candidates.gather(1, drawn)], 1).bool()
         return cross_entropy(scores.gather(1, choices).masked_fill(right_too, -math.inf), torch.zeros(len(heads), dtype=torch.long))
 
-# %% ../nbs/22_paths.ipynb #22739483
+# %% ../nbs/22_paths.ipynb #ea6dbfb9
 def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_size: int = 64, negatives: int = 32,
               learning_rate: float = 0.005, hidden: float = 0.3, adjacency: Callable[[Tensor], Tensor] | None = None,
               seed: int = 0, progress: str = "paths") -> LinkHistory:
@@ -287,7 +288,7 @@ def fit_paths(triples: Triples, encoder: PathEncoder, epochs: int = 2, batch_siz
     questions = _Questions(triples, edges, negatives, hidden, torch.Generator().manual_seed(seed))
     optimizer = torch.optim.AdamW(encoder.parameters(), learning_rate, weight_decay=0.0)
     steps = epochs * math.ceil(questions.asked.shape[1] / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 1), pct_start=0.1)
+    schedule = one_cycle(optimizer, learning_rate, steps)
     losses = []
     encoder.train()
     try:

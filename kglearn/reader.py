@@ -386,7 +386,7 @@ class Reader:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #54aa4096
+# %% ../nbs/15_reader.ipynb #240e149a
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
@@ -424,7 +424,7 @@ def _analysed(self: Reader, documents: Sequence[Document]) -> tuple[list[Reading
     readings = self.analyse(documents)
     return readings, {part: counts - before[part] for part, counts in self._told().items()}
 
-# %% ../nbs/15_reader.ipynb #0c4836a1
+# %% ../nbs/15_reader.ipynb #b2f03b7f
 SHARD = 64  # documents that are analysed together
 
 @patch
@@ -445,31 +445,36 @@ def read(self: Reader, documents: Iterable[Document], progress: str = "", engine
     for document in documents:
         report.documents += 1
         last[document.id] = document
-    fresh, readings = [document for document in last.values() if self._is_new(document)], []
+    known, fresh, readings = [], [], []
+    for document in last.values():
+        (fresh if self._is_new(document) else known).append(document)
     with tqdm(total=len(fresh), desc=progress, leave=False, disable=not progress) as bar:
         for found, told in map_with(engine)(self._analysed, shards_of(fresh, SHARD)):
             readings += found
             bar.update(len(found))
             for part, counts in told.items():
                 report.tell(part, counts)
-    report.unchanged = report.documents - self._write(readings, report, progress)
+    report.unchanged = report.documents - self._write(readings, known, report, progress)
     return report
 
-# %% ../nbs/15_reader.ipynb #a5c3ddad
+# %% ../nbs/15_reader.ipynb #92846d07
 @patch
 def _is_new(self: Reader, document: Document) -> bool:
     "Whether the graph has not got this document, word for word."
     return not self.kg._rows("SELECT 1 FROM document WHERE id = ? AND text = ? AND removed = 0", (document.id, document.text))
 
 @patch
-def _write(self: Reader, readings: Sequence[Reading], report: ReadReport, progress: str) -> int:
-    "Put readings into the graph, all or none. How many of the documents were new to it."
+def _write(self: Reader, readings: Sequence[Reading], known: Iterable[Document], report: ReadReport, progress: str) -> int:
+    "Put readings into the graph, all or none, and what known documents now give for their source and date. How many were new to it."
     label = f"{progress}, written" if progress else ""
     with self.kg.transaction("read documents"):
+        for document in known:
+            if not self._is_new(document):  # or somebody has forgotten it meanwhile
+                self.kg.add_document(document)
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #3a0cee2e
+# %% ../nbs/15_reader.ipynb #c497481a
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -482,9 +487,8 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     report.without_names += not reading.mentions
     report.cut_sentences += sum(reading.cuts)
     report.unreadable_script += reading.unreadable
-    for mention in reading.mentions:
-        self.kg.add_mention(reading.document.id, mention.start, mention.end, mention.type, mention.entity, self.mention_extractor,
-                            self.confidence)
+    self.kg.add_mentions(reading.document.id, [(mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence, 1)
+                                               for mention in reading.mentions])
     self._add_facts(reading, report)
     return True
 

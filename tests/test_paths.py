@@ -332,3 +332,11 @@ def test_paths_find_what_degrees_cannot():
         fit_paths(known, encoder, epochs=15, adjacency=adjacency, progress="")
         return evaluate_links(PathScorer(encoder, new, adjacency), asked, new.train, 2).mrr
     assert found() > 0.8 > 0.6 > found(rewired)
+
+
+@pytest.mark.parametrize("count", [3, 64, 150, 320])
+def test_paths_are_learnt_in_any_number_of_steps(count):
+    lot = random.Random(count)
+    triples = as_triples(sorted({(f"n{lot.randrange(40)}", "r", f"n{lot.randrange(40, 80)}") for _ in range(count)}))
+    encoder = PathEncoder(triples.relations, dim=4, layers=1)
+    assert all(map(math.isfinite, fit_paths(triples, encoder, epochs=2, batch_size=64, progress="").loss))

@@ -617,3 +617,11 @@ def test_the_work_of_labelling_words_grows_with_the_text_and_not_faster():
         assert word_labels([Mention(Counted(start), Counted(end), "x") for start, end in offsets], offsets, ("x",)) == [1] * size
         return Counted.times
     assert work(800) < 3 * work(400), "four times as much, if every mention looks at every word"
+
+
+def test_a_source_that_is_told_at_the_second_reading_is_kept(tiny):
+    r = reader(tiny)
+    r.read([Document("d", "Aspirin treats headache.")])
+    facts = r.kg.fingerprint(), list(r.kg.facts())
+    assert r.read([Document("d", "Aspirin treats headache.", "journal", "2020")]).unchanged == 1
+    assert r.kg.document("d").source == "journal" and list(r.kg.facts()) == facts[1] and r.kg.fingerprint() != facts[0]
