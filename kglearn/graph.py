@@ -640,7 +640,7 @@ def _rounded(confidence: float) -> float:
     "The 3 decimals that are kept, and never 0: that would be no evidence at all."
     return max(round(confidence, 3), 0.001)
 
-# %% ../nbs/10_graph.ipynb #0bc6b342
+# %% ../nbs/10_graph.ipynb #98a6c713
 def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
     "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
     _check_weight(piece, piece.confidence, piece.polarity)
@@ -651,6 +651,8 @@ def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
 @patch
 def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence: Evidence) -> bool:
     """Add one piece of evidence that a relation holds (or, with polarity -1, does not). Whether it was new.
+
+    One of each kind is kept for a fact and a place: a second "no" counts if it is about another sentence.
 
     Raises:
         BadInput: an end is no entity of the graph, the schema does not let the two be joined so,

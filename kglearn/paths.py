@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL_PATHS', 'LIKELIEST', 'SHORTEST', 'Semiring', 'bellman_ford', 'hops', 'PathEncoder', 'PathScorer', 'fit_paths',
-           'hits_among', 'Reason', 'reasons_table', 'Rule', 'Rules', 'mine_rules', 'RuleScorer']
+           'hits_among', 'Reason', 'reasons_table', 'Rule', 'MinedRules', 'mine_rules', 'RuleScorer']
 
 # %% ../nbs/22_paths.ipynb #71797098
 import math
@@ -445,9 +445,9 @@ class Rule:
     covered: int
     confidence: float
 
-# %% ../nbs/22_paths.ipynb #230dc8db
+# %% ../nbs/22_paths.ipynb #280865f4
 @dataclass(frozen=True, eq=False)
-class Rules:
+class MinedRules:
     """Rules, the most confident first, that show themselves as sentences.
 
     Args:
@@ -479,7 +479,7 @@ class Rules:
                      tuple((self.sentence(rule), rule.support, rule.covered, rule.confidence) for rule in rules))
 
     def __repr__(self) -> str:
-        return f"Rules({len(self)} rules over {len(self.relations)} relations)\n{self.table()}"
+        return f"MinedRules({len(self)} rules over {len(self.relations)} relations)\n{self.table()}"
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -499,8 +499,8 @@ class _Steps:
         _, relations, tails = self.edges[:, self.first[nodes][rows] + places]
         return rows, relations, tails
 
-# %% ../nbs/22_paths.ipynb #dd6149d7
-def mine_rules(triples: Triples, min_support: int = 2, invented_errors: float = 2.0) -> Rules:
+# %% ../nbs/22_paths.ipynb #05163e7c
+def mine_rules(triples: Triples, min_support: int = 2, invented_errors: float = 2.0) -> MinedRules:
     """All rules with bodies of one or two edges that are right in at least so many cases of train.
 
     confidence = support / (covered + invented_errors), covered by the partial completeness assumption. Sources: AMIE,
@@ -522,7 +522,7 @@ def mine_rules(triples: Triples, min_support: int = 2, invented_errors: float = 
         pairs = torch.unique(((second * nodes + begins) * nodes + ends)[begins != ends])
         found += _counted((first,), pairs // nodes ** 2, pairs // nodes % nodes, pairs % nodes, known, answered, min_support)
     rules = [Rule(conclusion, body, support, covered, support / (covered + invented_errors)) for conclusion, body, support, covered in found]
-    return Rules(triples.relations, tuple(sorted(rules, key=lambda rule: (-rule.confidence, -rule.support, rule.conclusion, rule.body))), triples.names)
+    return MinedRules(triples.relations, tuple(sorted(rules, key=lambda rule: (-rule.confidence, -rule.support, rule.conclusion, rule.body))), triples.names)
 
 def _counted(body: tuple[int, ...], last: Tensor, begins: Tensor, ends: Tensor, known: Answers, answered: Tensor,
              min_support: int) -> list[tuple[int, tuple[int, ...], int, int]]:
@@ -535,7 +535,7 @@ def _counted(body: tuple[int, ...], last: Tensor, begins: Tensor, ends: Tensor, 
     return [(conclusion, (*body, end), int(support[end, conclusion]), int(covered[end, conclusion]))
             for end, conclusion in (support >= min_support).nonzero().tolist() if (*body, end) != (conclusion,)]
 
-# %% ../nbs/22_paths.ipynb #e7080b48
+# %% ../nbs/22_paths.ipynb #410ef64d
 class RuleScorer:
     """Rules in a graph: a link scorer.
 
@@ -545,7 +545,7 @@ class RuleScorer:
         join: `"noisy-or"`, 1 - prod(1 - confidence) over the rules that fire, or `"max"`.
         batch_size: questions at once; smaller takes less memory.
     """
-    def __init__(self, rules: Rules, triples: Triples, join: str = "noisy-or", batch_size: int = 32):
+    def __init__(self, rules: MinedRules, triples: Triples, join: str = "noisy-or", batch_size: int = 32):
         _check_relations("the set of rules", rules.relations, triples)
         if join not in ("noisy-or", "max"):
             raise BadInput(f"confidences cannot be joined by {join!r}: choose 'noisy-or' or 'max'")

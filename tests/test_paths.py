@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kglearn.data import BadInput
 from kglearn.gnn import evaluate_links, rewired, with_inverses
 from kglearn.links import Triples, as_triples
-from kglearn.paths import (ALL_PATHS, LIKELIEST, SHORTEST, PathEncoder, PathScorer, Rules, RuleScorer, _rounds, bellman_ford, fit_paths, hits_among,
+from kglearn.paths import (ALL_PATHS, LIKELIEST, SHORTEST, MinedRules, PathEncoder, PathScorer, RuleScorer, _rounds, bellman_ford, fit_paths, hits_among,
                            hops, mine_rules, reasons_table)
 
 RELATIONS = ("likes", "knows")
@@ -311,7 +311,7 @@ def test_a_question_about_nothing_is_refused(head, relation, said):
 
 def test_a_graph_of_other_relations_is_refused():
     other = replace(at_random(10, 40, 5), relations=("knows", "likes"))
-    for made in (lambda: PathScorer(small_encoder(), other), lambda: fit_paths(other, small_encoder()), lambda: RuleScorer(Rules(RELATIONS, (), {}), other)):
+    for made in (lambda: PathScorer(small_encoder(), other), lambda: fit_paths(other, small_encoder()), lambda: RuleScorer(MinedRules(RELATIONS, (), {}), other)):
         with pytest.raises(BadInput, match="relations"):
             made()
     with pytest.raises(BadInput, match="at least one relation"):
