@@ -8,7 +8,7 @@ __all__ = ['LAYERS', 'with_inverses', 'GraphEncoder', 'from_slot', 'SAGELayer', 
            'evaluate_links', 'VectorScorer', 'LinkHistory', 'fit_links', 'GraphSnapshot', 'snapshot',
            'evaluate_snapshot', 'link_nll', 'rewired']
 
-# %% ../nbs/20_gnn.ipynb #007ebbb6
+# %% ../nbs/20_gnn.ipynb #1c15f162
 import copy
 import hashlib
 import json
@@ -30,7 +30,7 @@ from .data import BadInput
 from .graph import Entity, Fact, KnowledgeGraph, NameEvidence
 from .history import Touched
 from .plots import plot_lines, plot_scatter
-from .text import Encoder, load_halves, save_halves
+from .text import Encoder, load_halves, normalise, save_halves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -803,12 +803,13 @@ def snapshot(kg: KnowledgeGraph, encoder: GraphEncoder, text_encoder: Encoder, a
         tuple(sorted({entity.type for entity in entities.values()})), table, edges + torch.tensor([[1], [0], [1]]), encoder.relations,
         int((~workings.readable).sum()), unknown, workings if adjacency is None else None, computed)
 
-# %% ../nbs/20_gnn.ipynb #8c58be43
+# %% ../nbs/20_gnn.ipynb #2d4de188
 @patch
 def plot(self: GraphSnapshot, title: str = "Entities by their vectors", labelled: int = 3) -> "Figure":
     """The table's rows in two dimensions (the first two principal components), coloured by type.
 
-    Not good for judging distances: two of 64 directions are shown.
+    The snapshot has types and names from dictionary, gold mentions and answers: what only a program has found is "not in the
+    dictionary". Not good for judging distances: two of 64 directions are shown.
 
     Args:
         title: what the picture shows, as a sentence.
@@ -816,18 +817,25 @@ def plot(self: GraphSnapshot, title: str = "Entities by their vectors", labelled
     """
     degrees = torch.bincount(self.edges[[0, 2]].flatten(), minlength=len(self.table))[1:]
     ranked = degrees.argsort(descending=True, stable=True).tolist()
-    types = {piece.entity: piece.type for pieces in self.aliases.values() for piece in pieces if piece.polarity > 0}
-    keys = list(self.rows)
-    kinds = [types.get(key, "none") for key in keys]
+    said = [(piece.entity, piece.type or "untyped", name) for name, pieces in self.aliases.items() for piece in pieces if piece.polarity > 0]
+    types, keys = {entity: type for entity, type, _ in said}, list(self.rows)
+    kinds = [types.get(key, "not in the dictionary") for key in keys]
     named = [node for kind in sorted(set(kinds)) for node in [node for node in ranked if kinds[node] == kind][:labelled]]
-    names = {node: keys[node].partition(":")[2] or keys[node] for node in named}
-    return plot_scatter(_flattened(self.table[1:]), kinds, names, title, "first principal component", "second")
+    labels = {node: _label(keys[node], [name for entity, _, name in said if entity == keys[node]]) for node in named}
+    return plot_scatter(_flattened(self.table[1:]), kinds, labels, title, "first principal component", "second")
+
+def _label(key: str, names: Sequence[str]) -> str:
+    "What stands after the key's colon if that is a name, or if there is none; else the shortest name."
+    ending = key.partition(":")[2] or key
+    return ending if not names or normalise(ending) in names else min(names, key=len)
 
 def _flattened(vectors: Tensor) -> list[tuple[float, float]]:
     "The first two principal components of each node, their signs fixed by the largest entry."
+    if not len(vectors):
+        return []
     centred = vectors - vectors.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    places = centred @ directions[:2].T
+    places = nn.functional.pad(centred @ directions[:2].T, (0, max(0, 2 - len(directions))))  # a lonely node has one direction
     return list(map(tuple, (places * places[places.abs().argmax(0), [0, 1]].sign()).tolist()))
 
 # %% ../nbs/20_gnn.ipynb #5e955870

@@ -347,6 +347,25 @@ def test_letters_do_not_depend_on_process_or_order():
     assert torch.allclose(_letters("热", 5), torch.tensor([0.1080587, -0.9416541, 0.2284669, 0.0, -0.2222921]), atol=1e-6), "the same on each machine"
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_picture_of_hardly_anything_is_a_picture(count):
+    frozen = snapshot(graph_of([], entities=[f"a:{number}" for number in range(count)]), make_encoder(), TEXT)
+    places = [place for dots in frozen.plot().axes[0].collections for place in dots.get_offsets().tolist()]
+    assert len(places) == count and all(map(math.isfinite, sum(places, []))) and (count != 1 or places == [[0, 0]])
+
+
+def test_a_picture_says_what_is_known_of_an_entity():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("letter", "Fever."))
+    kg.add_mention("letter", 0, 5, "symptom", "symptom:fever", extractor="tagger")
+    for key, name, type, more in (("MESH:D1", "asthma", "disease", ["bronchial asthma"]), ("disease:Hay fevers", "hay fever", "disease", ["AR"]),
+                                  ("q:1", "thing", "", [])):
+        kg.add_entity(key, name, type, more)
+    axes = snapshot(kg, make_encoder(), TEXT).plot().axes[0]
+    assert {dots.get_label(): len(dots.get_offsets()) for dots in axes.collections} == {"disease": 2, "not in the dictionary": 1, "untyped": 1}
+    assert {text.get_text() for text in axes.texts} == {"asthma", "Hay fevers", "thing", "fever"}, "a name, or what the key says"
+
+
 def test_an_empty_graph_is_no_error(tmp_path):
     encoder = GraphEncoder((), width=TEXT.width)
     history = fit_links(KnowledgeGraph(), encoder, TEXT, epochs=3)
