@@ -122,12 +122,14 @@ class VGAEObjective(nn.Module):
         codes, pairs = self.coder.reparametrize(mean, log_spread), torch.randint(len(features), (2, edges.shape[1]))
         return self.coder.recon_loss(codes, edges[[0, 2]], pairs) + self.coder.kl_loss(mean, log_spread) / len(features)
 
-# %% ../nbs/23_pretrain.ipynb #63bf7b7b
+# %% ../nbs/23_pretrain.ipynb #bf0fa75f
 OBJECTIVES: dict[str, type[nn.Module]] = {"links": LinkObjective, "graphmae": GraphMAEObjective, "dgi": DGIObjective, "vgae": VGAEObjective}
 
 def pretrain(encoder: GraphEncoder, objective: str | type[nn.Module] | nn.Module, features: Tensor, edges: Tensor, epochs: int = 100,
              learning_rate: float = 0.003, seed: int = 0, progress: str = "") -> tuple[float, ...]:
     """Train an encoder, in place, on a task that the graph sets itself; full batch. Gives the loss of each epoch.
+
+    Interrupted, it leaves an encoder that is ready to be used, with the weights of the last step.
 
     Args:
         objective: a name in `OBJECTIVES`, a class made as `objective(encoder)`, or an instance; called as
@@ -147,13 +149,15 @@ def pretrain(encoder: GraphEncoder, objective: str | type[nn.Module] | nn.Module
         task = chosen if isinstance(chosen, nn.Module) else chosen(encoder)
         optimizer = torch.optim.AdamW([*encoder.parameters(), *task.parameters()], learning_rate)
         encoder.train()
-        for _ in tqdm(range(epochs), desc=progress, leave=False, disable=not progress):
-            loss = task(encoder, features, edges)
-            if not loss.isfinite():
-                raise BadInput(f"the loss is {loss.item()} after {len(losses)} epochs: take a smaller learning rate than {learning_rate}")
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    encoder.eval()
+        try:
+            for _ in tqdm(range(epochs), desc=progress, leave=False, disable=not progress):
+                loss = task(encoder, features, edges)
+                if not loss.isfinite():
+                    raise BadInput(f"the loss is {loss.item()} after {len(losses)} epochs: take a smaller learning rate than {learning_rate}")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+        finally:
+            encoder.eval()
     return tuple(losses)

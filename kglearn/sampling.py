@@ -148,20 +148,22 @@ def _check_sampled(encoder: GraphEncoder, edges: Tensor, most: Sequence[int]) ->
     if not edges.shape[1]:
         raise BadInput("a graph without edges has no links to learn: add facts first")
 
-# %% ../nbs/24_sampling.ipynb #5de45f66
+# %% ../nbs/24_sampling.ipynb #eb64dcbb
 def fit_sampled(encoder: GraphEncoder, features: Tensor, edges: Tensor, most: Sequence[int] = (10, 10), epochs: int = 5, batch_size: int = 512,
                 others: int = 256, learning_rate: float = 0.003, seed: int = 0, accelerator: "Accelerator | None" = None,
                 progress: str = "", steps: int | None = None) -> tuple[float, ...]:
     """Train on links by batches of facts and samples of neighbours; gives the mean loss of each epoch, in nats.
 
     With `accelerator` each process takes its share of each batch; without dropout the losses are those of one process, but
-    for rounding. Not for small graphs: `gnn.fit_links` asks all nodes at once and learns more from each step.
+    for rounding. Interrupted, it leaves an encoder that is ready to be used, with the weights of the last step. Not for small
+    graphs: `gnn.fit_links` asks all nodes at once and learns more from each step.
 
     Args:
         features: `[nodes, width]`.
         edges: `[3, facts]`.
         most: messages that a node hears, for each layer of the encoder.
         others: nodes drawn by chance that compete with the right one.
+        seed: of all that is drawn, dropout too.
         accelerator: of the package accelerate, in a script that `accelerate launch` started.
         steps: batches of an epoch; if not given, as many as ask about each fact once.
     Raises:
@@ -174,19 +176,23 @@ def fit_sampled(encoder: GraphEncoder, features: Tensor, edges: Tensor, most: Se
     if accelerator:
         module, optimizer = accelerator.prepare(module, optimizer)
     chance, losses = torch.Generator().manual_seed(seed), []
-    for _ in tqdm(range(epochs), desc=progress, leave=False, disable=not progress):
-        batches, total = torch.randperm(edges.shape[1], generator=chance).split(batch_size)[:steps], 0.0
-        for batch in batches:
-            drawn = torch.randint(len(features), (others,), generator=chance)
-            lots = int(torch.randint(2 ** 31, (1,), generator=chance))
-            nodes, *inputs = _step_inputs(sampler, edges[:, batch], drawn, most, lots, share, relation_count)
-            loss = module(features[nodes], *inputs) / (2 * len(batch))
-            optimizer.zero_grad()
-            (accelerator.backward if accelerator else torch.Tensor.backward)(loss * (share.step or 1))
-            optimizer.step()
-            total += (accelerator.reduce(loss.detach()) if accelerator else loss.detach()).item() * len(batch)
-        losses.append(total / sum(map(len, batches)))
-    encoder.eval()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # of dropout, which knows no generator but the global one
+            for _ in tqdm(range(epochs), desc=progress, leave=False, disable=not progress):
+                batches, total = torch.randperm(edges.shape[1], generator=chance).split(batch_size)[:steps], 0.0
+                for batch in batches:
+                    drawn = torch.randint(len(features), (others,), generator=chance)
+                    lots = int(torch.randint(2 ** 31, (1,), generator=chance))
+                    nodes, *inputs = _step_inputs(sampler, edges[:, batch], drawn, most, lots, share, relation_count)
+                    loss = module(features[nodes], *inputs) / (2 * len(batch))
+                    optimizer.zero_grad()
+                    (accelerator.backward if accelerator else torch.Tensor.backward)(loss * (share.step or 1))
+                    optimizer.step()
+                    total += (accelerator.reduce(loss.detach()) if accelerator else loss.detach()).item() * len(batch)
+                losses.append(total / sum(map(len, batches)))
+    finally:
+        encoder.eval()
     return tuple(losses)
 
 # %% ../nbs/24_sampling.ipynb #61955eb3

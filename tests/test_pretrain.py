@@ -184,5 +184,23 @@ def test_odd_input_is_refused():
     class Lost(torch.nn.Module):
         def forward(self, encoder, features, edges):
             return encoder(features, edges).sum() * math.inf
+    encoder = make_encoder()
     with pytest.raises(BadInput, match="loss is -?(inf|nan) after 0 epochs"):
-        pretrain(make_encoder(), Lost(), features, edges)
+        pretrain(encoder, Lost(), features, edges)
+    assert not encoder.training, "ready to be used"
+
+
+def test_interrupted_it_leaves_an_encoder_that_is_ready():
+    features, edges, _ = two_camps()
+    class Stopped(LinkObjective):
+        left = 3
+        def forward(self, *args):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            return super().forward(*args)
+    encoder, other = make_encoder(dropout=0.3), make_encoder(dropout=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(encoder, Stopped, features, edges)
+    pretrain(other, "links", features, edges, epochs=2)
+    assert not encoder.training and encoder.hash == other.hash, "after two whole steps"

@@ -153,6 +153,31 @@ def test_steps_end_an_epoch_early():
     assert losses(epochs=1, steps=1) != losses(epochs=1) and losses(epochs=1, steps=4) == losses(epochs=1) == losses(epochs=1, steps=99)
 
 
+def test_the_seed_decides_with_dropout_too_and_the_callers_random_numbers_are_left_alone():
+    edges, features = some_edges(200, 40), torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    def run(seed):
+        encoder = GraphEncoder(RELATIONS, width=12, dim=8, dropout=0.5)
+        return fit_sampled(encoder, features, edges, (3, 3), epochs=2, batch_size=50, others=10, seed=seed), encoder.hash
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert run(0) == run(0) != run(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_interrupted_it_leaves_an_encoder_that_is_ready(monkeypatch):
+    encoder = GraphEncoder(RELATIONS, width=12, dim=8, dropout=0.5)
+    before = encoder.hash
+    def step(self, left=[3]):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        fit_sampled(encoder, torch.ones(40, 12), some_edges(200, 40), (3, 3), batch_size=50)
+    assert not encoder.training and encoder.hash == before
+
+
 # Handing over
 
 def test_graphstorm_gets_every_believed_fact_once_whatever_things_are_called(tmp_path):
