@@ -7,19 +7,23 @@ __all__ = ['PARTS', 'DECODERS', 'ENCODERS', 'INFERRED', 'Triples', 'as_triples',
            'ranks_by_relation', 'ranks_by_degree', 'Decoder', 'DistMult', 'ComplEx', 'TransE', 'RotatE', 'make_decoder',
            'NodeTable', 'make_encoder', 'LinkModel', 'graph_hash', 'LinkRecipe', 'LinkCurves', 'LinkEnsemble',
            'LinkSearch', 'search_links', 'link_odds', 'LinkCalibration', 'calibrate_links', 'guess_links', 'kg_triples',
-           'Inferred', 'infer_links']
+           'InferredLinks', 'infer_links']
 
-# %% ../nbs/21_links.ipynb #aacf02c0
+# %% ../nbs/21_links.ipynb #7d3323e2
 import copy
 import hashlib
 import json
 import math
+import re
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +34,7 @@ from tqdm.auto import tqdm
 
 from .data import BadInput, Table, _lines
 from .gnn import LAYERS, Answers, GraphEncoder, LinkScorer, LinkScores, evaluate_links, from_slot, link_ranks, rows_and_places, with_inverses
-from .graph import Evidence, KnowledgeGraph
+from .graph import Entity, Evidence, KnowledgeGraph
 from .plots import plot_lines
 from .text import load_halves, save_halves
 
@@ -417,7 +421,7 @@ class LinkModel(nn.Module):
             raise BadInput(f"{triples.unseen} facts of valid and test have entities that train does not have, and a table of node vectors learns "
                            f"nothing about those: use an encoder of features, or leave them out with triples.without_unseen()")
 
-# %% ../nbs/21_links.ipynb #6404bfde
+# %% ../nbs/21_links.ipynb #7fc60533
 def _check_features(features: Tensor | None, count: int) -> None:
     "A `BadInput` if they are not a row of numbers for each of so many nodes."
     if features is not None and (features.ndim != 2 or len(features) != count or not features.isfinite().all()):
@@ -433,15 +437,21 @@ def nodes(self: LinkModel, but: Tensor | None = None) -> Tensor:
     return self.encoder(self.features, self.edges[:, carried])
 
 @patch
-def scores(self: LinkModel, heads: Tensor, relations: Tensor) -> Tensor:
-    "As in `LinkScorer`."
-    nodes = self.nodes()
+def scores(self: LinkModel, heads: Tensor, relations: Tensor, nodes: Tensor | None = None) -> Tensor:
+    "As in `LinkScorer`; `nodes` are the vectors, where they are there already."
+    nodes = self.nodes() if nodes is None else nodes
     return self.decoder.match_all(self.decoder.move(nodes[heads], self.relation_vectors[relations]), nodes)
+
+@patch
+def scorer(self: LinkModel) -> LinkScorer:
+    "The same scores for as long as the weights stay as they are: the encoder runs once, and not for each batch of questions."
+    with torch.no_grad():
+        return SimpleNamespace(scores=partial(self.scores, nodes=self.nodes()))
 
 @patch
 def evaluate(self: LinkModel, part: str = "test") -> LinkScores:
     "How well the facts of a part are ranked among all nodes: filtered by all three parts, both sides."
-    return evaluate_links(self, getattr(self.triples, part), self.triples.facts, self.relation_count)
+    return evaluate_links(self.scorer(), getattr(self.triples, part), self.triples.facts, self.relation_count)
 
 # %% ../nbs/21_links.ipynb #067ad1cd
 @patch
@@ -456,7 +466,7 @@ def graph_hash(triples: Triples) -> str:
     digest = hashlib.sha256(json.dumps([triples.entities, triples.relations]).encode())
     return hashlib.sha256(digest.digest() + triples.train.numpy().tobytes()).hexdigest()[:12]
 
-# %% ../nbs/21_links.ipynb #085bbcdb
+# %% ../nbs/21_links.ipynb #c50e678a
 @dataclass(frozen=True)
 class LinkRecipe:
     """How a model of links is trained.
@@ -471,7 +481,7 @@ class LinkRecipe:
         negatives: wrong answers drawn for each right one; 0 sets each right one against all nodes.
         average: share of the past in a running mean of the weights, taken after each epoch. The mean is what is evaluated and
             kept: between the last steps' weights it lies nearer to the middle. 0 takes the weights as they are.
-        patience: evaluations without a better MRR on valid before training stops.
+        patience: evaluations without a better MRR on valid before training stops. Without facts in valid it never stops early.
         every: epochs between evaluations.
         seed: of the order of questions and of what else is drawn.
     """
@@ -487,7 +497,7 @@ class LinkRecipe:
     every: int = 2
     seed: int = 0
 
-# %% ../nbs/21_links.ipynb #fea6fbf0
+# %% ../nbs/21_links.ipynb #87087307
 @dataclass(frozen=True)
 class LinkCurves:
     """How training went, evaluation by evaluation.
@@ -496,7 +506,7 @@ class LinkCurves:
         epochs: finished before each evaluation.
         loss: mean since the evaluation before, in nats a fact and side.
         train: filtered MRR on a sample of train as large as valid.
-        valid: filtered MRR on valid.
+        valid: filtered MRR on valid; 0 where there are no facts to choose by.
     """
     epochs: tuple[int, ...] = ()
     loss: tuple[float, ...] = ()
@@ -505,12 +515,15 @@ class LinkCurves:
 
     @property
     def best(self) -> int:
-        "The epoch whose weights were kept: the first with the largest MRR on valid."
+        "The epoch whose weights were kept: the first with the largest MRR on valid, the last without facts in valid, 0 before any."
+        if not any(self.valid):
+            return self.epochs[-1] if self.epochs else 0
         return self.epochs[self.valid.index(max(self.valid))]
 
     def plot(self, title: str = "Known facts are learnt by heart; new ones are what counts") -> "Figure":
-        "MRR on both parts by epoch."
-        figure = plot_lines({"train": list(self.train), "valid": list(self.valid)}, list(map(str, self.epochs)), title, "filtered MRR")
+        "MRR on both parts by epoch, or on train alone without facts in valid."
+        parts = {"train": list(self.train)} | ({"valid": list(self.valid)} if any(self.valid) else {})
+        figure = plot_lines(parts, list(map(str, self.epochs)), title, "filtered MRR")
         figure.axes[0].set_xlabel("epoch")
         return figure
 
@@ -600,15 +613,16 @@ def run_epoch(self: _LinkTraining) -> None:
     self.mean = {name: past * self.mean[name] + (1 - past) * weights if weights.is_floating_point() else weights.clone()
                  for name, weights in self.model.state_dict().items()}
 
-# %% ../nbs/21_links.ipynb #f5973a0c
+# %% ../nbs/21_links.ipynb #7ded7b93
 @patch
 def evaluate(self: _LinkTraining) -> None:
     "Extend the curves by what the mean weights do; keep these if they are the best so far."
     current = copy.deepcopy(self.model.state_dict())
     self.model.load_state_dict(self.mean)
     self.model.eval()
-    sample = evaluate_links(self.model, self.train_sample, self.model.triples.facts, self.model.relation_count)
-    mrr = {"train": sample.mrr, "valid": self.model.evaluate("valid").mrr}
+    scorer, triples = self.model.scorer(), self.model.triples
+    mrr = {part: evaluate_links(scorer, facts, triples.facts, self.model.relation_count).mrr
+           for part, facts in (("train", self.train_sample), ("valid", triples.valid))}
     more = {"epochs": self.epoch, "loss": sum(self.losses) / len(self.losses)} | mrr
     self.curves = LinkCurves(**{name: (*getattr(self.curves, name), value) for name, value in more.items()})
     self.losses = []
@@ -618,14 +632,15 @@ def evaluate(self: _LinkTraining) -> None:
 
 @patch(as_prop=True)
 def finished(self: _LinkTraining) -> bool:
-    "Whether all epochs are done, or valid has not become better for long."
-    waited = len(self.curves.valid) - 1 - self.curves.valid.index(max(self.curves.valid)) if self.curves.valid else 0
+    "Whether all epochs are done, or valid has not become better for long; without facts in valid nothing else stops it."
+    valid = self.curves.valid
+    waited = len(valid) - 1 - valid.index(max(valid)) if any(valid) else 0
     return self.epoch >= self.recipe.epochs or waited >= self.recipe.patience
 
-# %% ../nbs/21_links.ipynb #de38d945
+# %% ../nbs/21_links.ipynb #74437c10
 @patch
 def fit(self: LinkModel, recipe: LinkRecipe = LinkRecipe(), checkpoint: Path | str | None = None, progress: str = "links") -> LinkCurves:
-    """Train on the facts of train, keep the weights with the best MRR on valid, also when interrupted.
+    """Train on the facts of train, keep the weights with the best MRR on valid, also when interrupted; the last without facts in valid.
 
     Args:
         checkpoint: a folder. Training goes on from what is in it, to the same numbers as if it had not been interrupted.
@@ -714,7 +729,13 @@ def search_links(triples: Triples, seconds: float = 120.0, dim: int = 256, most:
         took = time.perf_counter() - before
     return LinkSearch(LinkEnsemble(models), best, tried)
 
-# %% ../nbs/21_links.ipynb #57614de9
+# %% ../nbs/21_links.ipynb #2d58b699
+_CHECKPOINT = re.compile(r"epoch(\d{5,})\.(json|safetensors)")
+
+def _epochs(folder: Path) -> dict[Path, int]:
+    "The files of checkpoints in a folder, and the epoch of each."
+    return {path: int(found[1]) for path in folder.glob("epoch*") if (found := _CHECKPOINT.fullmatch(path.name))}
+
 @patch
 def save(self: _LinkTraining, folder: Path) -> None:
     "Write all that goes on changing; what was written before is removed only when this is complete."
@@ -726,21 +747,36 @@ def save(self: _LinkTraining, folder: Path) -> None:
               "curves": asdict(self.curves)}
     name = f"epoch{self.epoch:05d}"
     save_halves(folder, name, {key: value.clone() for key, value in tensors.items()} | {"random": torch.get_rng_state()}, fields)
-    for path in folder.glob("epoch*"):
-        if path.stem < name:
+    for path, epoch in _epochs(folder).items():
+        if epoch < self.epoch:
             path.unlink()
 
-# %% ../nbs/21_links.ipynb #8e7a00dc
+# %% ../nbs/21_links.ipynb #016e3c97
 @patch
 def resume(self: _LinkTraining, folder: Path) -> None:
-    "Go back to where the last complete checkpoint was written; nothing happens if there is none."
-    if names := sorted(path.stem for path in folder.glob("epoch*.json")):
-        self._restore(*load_halves(folder, names[-1], lambda tensors, fields: (tensors, fields)))
+    """Go back to where the last complete checkpoint was written, with a warning if newer ones are damaged.
+
+    Nothing happens if the folder has none; if all are damaged, it is the `BadInput` of the newest.
+    """
+    damaged = {}
+    for _, name in sorted(((epoch, path.stem) for path, epoch in _epochs(folder).items() if path.suffix == ".json"), reverse=True):
+        try:
+            tensors, fields = load_halves(folder, name, lambda tensors, fields: (tensors, fields))
+        except BadInput as error:
+            damaged[name] = error
+            continue
+        if damaged:
+            warnings.warn(f"{folder}: {', '.join(damaged)} is damaged and was passed over: training goes on from {name}", stacklevel=3)
+        return self._restore(tensors, fields)
+    if damaged:
+        raise next(iter(damaged.values()))
 
 @patch
 def _restore(self: _LinkTraining, tensors: dict[str, Tensor], fields: dict) -> None:
     for what, value in (("model", self.model.description()), ("recipe", asdict(self.recipe))):
         _refuse_another(what, fields[what], value)
+    if not torch.equal(tensors["model.edges"], self.model.edges):
+        raise BadInput("the weights are of a model with other edges: give the adjacency that it was trained with, or begin in an empty folder")
     parts = {part: {} for part in ("model", "mean", "kept", "optimizer")}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -763,7 +799,7 @@ def _refuse_another(what: str, found: dict, wanted: dict) -> None:
     if differences := [f"{key} {found.get(key)!r}, here it is {value!r}" for key, value in wanted.items() if found.get(key) != value]:
         raise BadInput(f"the weights are of another {what}: {'; '.join(differences)}: give what they were trained with, or begin in an empty folder")
 
-# %% ../nbs/21_links.ipynb #2959bd08
+# %% ../nbs/21_links.ipynb #1630e0b7
 @patch
 def save(self: LinkModel, folder: Path | str) -> None:
     "Write `links.safetensors` and `links.json`."
@@ -787,7 +823,8 @@ def load(cls: LinkModel, folder: Path | str, triples: Triples, decoder: str | ty
     vars(chosen).update(settings)
     _refuse_another("graph", fields["model"], {"graph": graph_hash(triples)})
     features = tensors["features"] if fields["model"]["features"] == "given" else None
-    model = cls(triples, chosen, fields["model"]["dim"], encoder or fields["model"]["encoder"], features)
+    # The edges are the model's own: a control may have others than train, or none.
+    model = cls(triples, chosen, fields["model"]["dim"], encoder or fields["model"]["encoder"], features, lambda _: tensors["edges"])
     _refuse_another("model", fields["model"], model.description())
     model.load_state_dict(tensors)
     return model.eval()
@@ -874,7 +911,7 @@ def guess_links(scorer: LinkScorer, questions: Tensor, known: Tensor, relation_c
         found.append(torch.stack([torch.where(turned, far, near), relation % relation_count, torch.where(turned, near, far)]))
     return torch.cat(found, 1).unique(dim=1)
 
-# %% ../nbs/21_links.ipynb #80c3c570
+# %% ../nbs/21_links.ipynb #9236c461
 def kg_triples(kg: KnowledgeGraph, held_out: float = 0.1, seed: int = 0) -> Triples:
     """A graph's believed facts in three parts, save those that only a model of links stands for.
 
@@ -893,7 +930,7 @@ def kg_triples(kg: KnowledgeGraph, held_out: float = 0.1, seed: int = 0) -> Trip
         needs = Counter([("entity", head), ("entity", tail), ("relation", relation)])
         part = next((part for part in ("valid", "test") if len(parts[part]) < size), "train")
         if part != "train" and all(left[need] > count for need, count in needs.items()):
-            left -= needs
+            left.subtract(needs)
             parts[part].append(facts[place])
         else:
             parts["train"].append(facts[place])
@@ -902,9 +939,9 @@ def kg_triples(kg: KnowledgeGraph, held_out: float = 0.1, seed: int = 0) -> Trip
 
 INFERRED = "links"
 
-# %% ../nbs/21_links.ipynb #d7680de8
+# %% ../nbs/21_links.ipynb #b6df4121
 @dataclass(frozen=True)
-class Inferred:
+class InferredLinks:
     """Guesses that were let into a graph.
 
     Args:
@@ -916,25 +953,63 @@ class Inferred:
     considered: int
     refused: int
 
-# %% ../nbs/21_links.ipynb #6fe008ef
-def infer_links(kg: KnowledgeGraph, model: LinkModel, calibration: LinkCalibration, known: Tensor | None = None, least: float = 0.5,
-                top: int = 3) -> Inferred:
-    """Let guesses into a graph, as evidence of extractor "links" with their confidence.
+# %% ../nbs/21_links.ipynb #dcb87502
+class _OnlyLooked(Exception):
+    "Takes back what was done for a look."
 
-    Asked is what train answers at least once. A person's answer weighs as it does against any other evidence.
+def _now(kg: KnowledgeGraph, keys: Iterable[str]) -> dict[str, Entity]:
+    "The entity that each key stands for, save those of which only guesses speak."
+    found = {}
+    with suppress(_OnlyLooked), kg.transaction():
+        kg._remove("evidence", "extractor = ?", INFERRED)
+        present = {entity.key: entity for entity in kg.entities()}
+        found.update((key, entity) for key in keys for entity in ([present[key]] if key in present else kg._entity(key)))
+        raise _OnlyLooked
+    return found
+
+def _facts_now(triples: Triples, facts: Tensor, now: Mapping[str, Entity]) -> list[tuple[str, str, str] | None]:
+    "Each fact as keys that hold now; None if an end is gone."
+    found = []
+    for head, relation, tail in facts.T.tolist():
+        ends = [now.get(triples.entities[node]) for node in (head, tail)]
+        found.append((ends[0].key, triples.relations[relation], ends[1].key) if all(ends) else None)
+    return found
+
+# %% ../nbs/21_links.ipynb #178b47dc
+def _replace_guesses(kg: KnowledgeGraph, facts: Sequence[tuple[str, str, str, float]]) -> None:
+    "Let these guesses stand in the graph, and no others."
+    for row in set(kg._rows("SELECT head, relation, tail, confidence FROM evidence WHERE extractor = ? AND removed = 0", (INFERRED,))) - set(facts):
+        kg._remove("evidence", "extractor = ? AND head = ? AND relation = ? AND tail = ? AND confidence = ?", INFERRED, *row)
+    kg.add_facts([(*fact, Evidence("", 0, 0, INFERRED, confidence)) for *fact, confidence in facts])
+
+# %% ../nbs/21_links.ipynb #e010ce9a
+def infer_links(kg: KnowledgeGraph, model: LinkModel, calibration: LinkCalibration, known: Tensor | None = None, least: float = 0.5,
+                top: int = 3) -> InferredLinks:
+    """Let guesses into a graph, as evidence of extractor "links" with their confidence, in place of all earlier guesses.
+
+    Asked is what train answers at least once. A person's answer weighs as it does against any other evidence. Guesses that the
+    graph no longer has the entities for are left out, and so are those whose confidence rounds to 0.000. Guesses stay until this is
+    called again, also after a `forget` or a `purge` of what they rest on; and a model still knows what it was trained on, so
+    train it anew first (`kg_triples`).
 
     Args:
         known: `[3, m]`, facts that are no news; all three parts if not given.
         least: confidence below which a guess stays out.
         top: guesses for a question.
     """
-    triples, relation_count = model.triples, model.relation_count
-    questions = with_inverses(triples.train, relation_count)[:2].unique(dim=1)
-    guesses = guess_links(model, questions, triples.facts if known is None else known, relation_count, top)
-    confidences = calibration(link_odds(model, guesses, triples.train, relation_count))
-    types, keys = {entity.key: entity.type for entity in kg.entities()}, triples.entities
-    facts = sorted(((keys[head], triples.relations[relation], keys[tail], round(confidence, 3)) for (head, relation, tail), confidence
-                    in zip(guesses.T.tolist(), confidences.tolist()) if confidence >= least), key=lambda fact: (-fact[3], fact))
-    kept = tuple(fact for fact in facts if kg.schema.allows(types[fact[0]], fact[1], types[fact[2]]))
-    kg.add_facts([(*fact[:3], Evidence("", 0, 0, INFERRED, fact[3])) for fact in kept])
-    return Inferred(kept, guesses.shape[1], len(facts) - len(kept))
+    triples, relation_count, scorer = model.triples, model.relation_count, model.scorer()
+    known = triples.facts if known is None else known
+    guesses = guess_links(scorer, with_inverses(triples.train, relation_count)[:2].unique(dim=1), known, relation_count, top)
+    confidences = calibration(link_odds(scorer, guesses, triples.train, relation_count)).tolist()
+    with kg.transaction("guess links"):
+        now, best = _now(kg, triples.entities), {}
+        old = {None, *_facts_now(triples, known, now)}
+        for fact, confidence, alone in zip(_facts_now(triples, guesses, now), confidences, (guesses[0] == guesses[2]).tolist()):
+            one = fact and fact[0] == fact[2] and not alone  # two that are one by now
+            if fact not in old and not one and confidence >= least and round(confidence, 3) > 0:
+                best[fact] = max(round(confidence, 3), best.get(fact, 0.0))
+        types = {entity.key: entity.type for entity in now.values()}
+        facts = sorted(((*fact, confidence) for fact, confidence in best.items()), key=lambda fact: (-fact[3], fact))
+        kept = tuple(fact for fact in facts if kg.schema.allows(types[fact[0]], fact[1], types[fact[2]]))
+        _replace_guesses(kg, kept)
+    return InferredLinks(kept, guesses.shape[1], len(facts) - len(kept))

@@ -1,5 +1,7 @@
 """Links: closed forms, brute force, another library's evaluator, interrupted training, hostile files."""
 import math
+import warnings
+from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
+import kglearn.graph
 import kglearn.links as links
 from kglearn.belief import reliability
-from kglearn.data import BadInput
-from kglearn.gnn import LAYERS, GraphEncoder, LinkScores, evaluate_links, link_ranks, with_inverses
+from kglearn.data import BadInput, Document
+from kglearn.gnn import LAYERS, GraphEncoder, LinkScores, evaluate_links, link_ranks, rewired, with_inverses
 from kglearn.graph import Evidence, KnowledgeGraph, Schema
 from kglearn.links import (DECODERS, Decoder, FrequencyScorer, LinkCalibration, LinkModel, LinkRecipe, NodeTable, as_triples, calibrate_links,
                            graph_hash, guess_links, infer_links, kg_triples, link_odds, load_triples, make_decoder,
@@ -412,6 +415,45 @@ def test_a_torn_checkpoint_is_named(tmp_path):
         LinkModel(TRIPLES, "complex", 4).fit(LinkRecipe(epochs=2), tmp_path, progress="")
 
 
+def half_written(folder, name):
+    "Both files of a checkpoint, cut in half."
+    for kind in ("json", "safetensors"):
+        whole, = folder.glob(f"epoch*.{kind}")
+        (folder / f"{name}.{kind}.cut").write_bytes(whole.read_bytes()[:whole.stat().st_size // 2])
+    for cut in folder.glob("*.cut"):
+        cut.rename(cut.with_suffix(""))
+
+
+def test_training_goes_on_from_the_last_checkpoint_that_is_whole(tmp_path):
+    recipe = LinkRecipe(epochs=7, every=2, batch_size=1000)
+    whole = LinkModel(TRIPLES, "complex", 4)
+    curves = whole.fit(recipe, progress="")
+    model = Stopped(TRIPLES, "complex", 4)
+    model.left = 4
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(recipe, tmp_path, progress="")
+    half_written(tmp_path, "epoch00005")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"epoch0000{epoch}.{kind}" for epoch in (4, 5) for kind in ("json", "safetensors")]
+    last = LinkModel(TRIPLES, "complex", 4)
+    with pytest.warns(UserWarning, match="epoch00005 is damaged and was passed over: training goes on from epoch00004") as warned:
+        assert last.fit(recipe, tmp_path, progress="") == curves
+    assert warned[0].filename == __file__, "it points to the call of fit"
+    assert all(torch.equal(mine, wanted) for mine, wanted in zip(last.state_dict().values(), whole.state_dict().values()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch00007.json", "epoch00007.safetensors"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LinkModel(TRIPLES, "complex", 4).fit(recipe, tmp_path, progress="") == curves
+
+
+def test_a_checkpoint_folder_may_hold_other_files(tmp_path):
+    names = ["epoch notes.md", "epoch-curves.png", "epoch00001.json.txt", "epoch1.json", "epochs.json", "notes.md"]
+    for name in names:
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    LinkModel(TRIPLES, "complex", 4).fit(LinkRecipe(epochs=3, batch_size=1000), tmp_path, progress="")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "epoch00003.json", "epoch00003.safetensors"])
+    assert all((tmp_path / name).read_text(encoding="utf-8") == "mine" for name in names)
+
+
 def test_training_stops_when_valid_is_disappointed():
     curves = LinkModel(TRIPLES, "complex", 4).fit(LinkRecipe(epochs=500, every=1, patience=2), progress="")
     assert len(curves.valid) < 100 and curves.best == curves.epochs[-3], "two evaluations without a better one"
@@ -419,7 +461,22 @@ def test_training_stops_when_valid_is_disappointed():
 
 def test_no_facts_to_choose_by_is_no_error():
     model = LinkModel(as_triples([("a", "r", "b"), ("b", "r", "c")]), "complex", 4)
-    assert len(model.fit(LinkRecipe(epochs=4), progress="").epochs) == 2
+    recipe = LinkRecipe(epochs=11, average=0.0)
+    curves, training = model.fit(recipe, progress=""), links._LinkTraining(LinkModel(model.triples, "complex", 4), recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(11):
+            training.run_epoch()
+    assert curves.epochs == (2, 4, 6, 8, 10, 11) and not any(curves.valid) and curves.best == 11, "nothing to stop it early"
+    assert torch.equal(model.nodes(), training.model.nodes()), "the weights of the last epoch"
+    assert [line.get_label() for line in curves.plot().axes[0].get_lines()] and len(curves.plot().axes[0].get_lines()) == 1, "no line of zeros"
+
+
+def test_no_epoch_is_no_error():
+    model = LinkModel(TRIPLES, "complex", 4)
+    before = model.nodes().clone()
+    curves = model.fit(LinkRecipe(epochs=0), progress="")
+    assert curves == links.LinkCurves() and curves.best == 0 and torch.equal(model.nodes(), before)
 
 
 @pytest.mark.parametrize("make, message", [
@@ -486,6 +543,39 @@ def test_an_edge_that_is_asked_for_carries_no_message(layer):
     head, relation = training.questions.heads[0], training.questions.relations[0]
     wanted = with_inverses(TRIPLES.train, 3)
     assert sorted(asked[0].tolist()) == sorted((((wanted[0] == head) & (wanted[1] == relation)).nonzero()[:, 0] % TRIPLES.train.shape[1]).tolist())
+
+
+@pytest.mark.parametrize("edges", [lambda edges: edges[:, :0], rewired])
+def test_a_control_is_kept_with_the_edges_that_it_had(edges, tmp_path):
+    model = LinkModel(TRIPLES, "distmult", 4, "sage", adjacency=edges).eval()
+    model.save(tmp_path)
+    found = LinkModel.load(tmp_path, TRIPLES)
+    assert torch.equal(found.edges, edges(TRIPLES.train)) and torch.equal(found.nodes(), model.nodes())
+
+
+@pytest.mark.parametrize("edges", [lambda edges: edges[:, :0], rewired])
+def test_a_training_with_other_edges_is_not_gone_on_with(edges, tmp_path):
+    LinkModel(TRIPLES, "distmult", 4, "sage", adjacency=edges).fit(LinkRecipe(epochs=1), tmp_path, progress="")
+    before = TRIPLES.train.clone()
+    with pytest.raises(BadInput, match="of a model with other edges: give the adjacency"):
+        LinkModel(TRIPLES, "distmult", 4, "sage").fit(LinkRecipe(epochs=1), tmp_path, progress="")
+    assert torch.equal(TRIPLES.train, before), "and the facts are as they were"
+
+
+def counted(model):
+    "How often a model's encoder is run from now on."
+    runs, model.nodes = [], lambda but=None: runs.append(but) or LinkModel.nodes(model, but)
+    return runs
+
+
+def test_an_evaluation_runs_the_encoder_once():
+    triples = drawn(60, 3, 9000)
+    assert triples.valid.shape[1] > 1024, "several batches of questions"
+    model = LinkModel(triples, "distmult", 4, "sage").eval()
+    wanted, runs = evaluate_links(model, triples.valid, triples.facts, 3), counted(model)
+    assert model.evaluate("valid") == wanted and len(runs) == 1
+    infer_links(graph_of(triples), model, LinkCalibration(1.0, 0.0))
+    assert len(runs) == 2
 
 
 class Echo(torch.nn.Module):
@@ -580,6 +670,95 @@ def test_the_schema_has_the_last_word():
         kg.add_entity(key, key, "thing")
     found = infer_links(kg, model, LinkCalibration(1.0, 10.0))
     assert not found.facts and found.refused > 0 and not list(kg.facts())
+
+
+def guesses_in(kg):
+    "What the model has said in a graph, with the confidence."
+    return {(fact.head, fact.relation, fact.tail, piece.confidence) for fact, evidence in kg.facts_with_evidence()
+            for piece in evidence if piece.extractor == "links"}
+
+
+def test_guesses_are_about_what_the_keys_stand_for_now():
+    kg = graph_of(TRIPLES)
+    model, anything = LinkModel(TRIPLES, "complex", 4), LinkCalibration(3.0, 0.0)
+    model.fit(LinkRecipe(epochs=4), progress="")
+    before = infer_links(kg, model, anything, least=0.0001, top=20).facts
+    kg.merge("e00", "e01")
+    kg._db.execute("DELETE FROM entity WHERE key = 'e02'")
+    kg._db.execute("DELETE FROM evidence WHERE 'e02' IN (head, tail) AND extractor != 'links'")
+    found = infer_links(kg, model, anything, least=0.0001, top=20)
+    now = {"e01": "e00"}
+    facts = [(TRIPLES.entities[h], TRIPLES.relations[r], TRIPLES.entities[t]) for h, r, t in TRIPLES.facts.T.tolist()]
+    known, wanted, merged = {(now.get(h, h), r, now.get(t, t)) for h, r, t in facts}, {}, 0
+    for head, relation, tail, confidence in before:
+        fact = (now.get(head, head), relation, now.get(tail, tail))
+        if "e02" not in (head, tail) and {head, tail} != {"e00", "e01"} and fact not in known:
+            merged += wanted.get(fact, confidence) != confidence
+            wanted[fact] = max(confidence, wanted.get(fact, 0.0))
+    assert {fact[:3]: fact[3] for fact in found.facts} == wanted and len(found.facts) == len(wanted) > 100
+    assert merged > 3 and any({fact[0], fact[2]} == {"e00", "e01"} for fact in before), "guesses that became one, and some about one entity"
+    assert guesses_in(kg) == set(found.facts) and "e02" not in {entity.key for entity in kg.entities()}, "guesses alone keep nobody there"
+
+
+def test_a_guess_that_rounds_to_nothing_is_left_out():
+    model = LinkModel(TRIPLES, "complex", 8)
+    model.fit(LinkRecipe(epochs=10), progress="")
+    found = infer_links(kg := graph_of(TRIPLES), model, LinkCalibration(1.0, -5.0), least=0.0)
+    assert 0 < len(found.facts) < found.considered and min(fact[3] for fact in found.facts) >= 0.001
+    assert guesses_in(kg) == set(found.facts)
+    assert infer_links(kg, model, LinkCalibration(1.0, -99.0), least=0.0).facts == () and not guesses_in(kg)
+
+
+def test_guesses_stay_after_forgetting_until_the_model_is_asked_again():
+    kg = KnowledgeGraph()
+    kg.add_document(Document("secret", "Nothing but a secret."))
+    for node in range(12):
+        kg.add_mention("secret", 0, 7, "thing", f"e{node:02d}")
+    kg.add_entity("e00", "e00", "thing"), kg.add_entity("e01", "e01", "thing")
+    kg.add_facts((f"e{node:02d}", "r", f"e{(node + step) % 12:02d}", Evidence("secret", 0, 7, "pattern", 0.9)) for node in range(12) for step in (1, 2))
+    model, anything = LinkModel(kg_triples(kg, 0.0), "complex", 4), LinkCalibration(1.0, 0.0)
+    many = infer_links(kg, model, anything, least=0.0001).facts
+    assert guesses_in(kg) == set(many) and len(many) > 9
+    revision = kg.revision
+    assert infer_links(kg, model, anything, least=0.0001).facts == many and kg.revision == revision, "the same again is no revision"
+    kg.forget("secret")
+    assert guesses_in(kg) == set(many)
+    left = infer_links(kg, model, anything, least=0.0001)
+    assert {end for fact in left.facts for end in (fact[0], fact[2])} <= {"e00", "e01"} and guesses_in(kg) == set(left.facts)
+    assert kg.revision == revision + 2 and {entity.key for entity in kg.entities()} == {"e00", "e01"}, "old and new in one revision"
+
+
+def test_a_model_that_changed_its_mind_is_believed_as_it_is_now():
+    kg, model = graph_of(TRIPLES), LinkModel(TRIPLES, "complex", 8)
+    model.fit(LinkRecipe(epochs=10), progress="")
+    high, low = (set(infer_links(kg, model, LinkCalibration(1.0, offset), least=0.01).facts) for offset in (4.0, 3.0))
+    assert guesses_in(kg) == low and {fact[:3] for fact in low} <= {fact[:3] for fact in high} and not low & high, "less sure than before"
+    head, relation, tail, _ = min(low)
+    kg.add_fact(head, relation, tail, Evidence("", 0, 0, "answer", 0.95, -1))
+    infer_links(kg, model, LinkCalibration(1.0, -99.0))
+    assert [piece.extractor for piece in kg.evidence(head, relation, tail)] == ["answer"], "what others say stays"
+
+
+def test_sharing_out_a_graph_looks_at_a_few_counts_for_each_fact(monkeypatch):
+    class Watched(Counter):
+        looked = 0
+
+        def items(self):
+            for each in super().items():
+                Watched.looked += 1
+                yield each
+
+    kg = graph_of(drawn(99, 3, 300))
+    wanted = kg_triples(kg, 0.3)
+    monkeypatch.setattr(links, "Counter", Watched)
+    found = kg_triples(kg, 0.3)
+    held_out = found.valid.shape[1] + found.test.shape[1]
+    assert graph_hash(found) == graph_hash(wanted) and held_out > 20
+    assert Watched.looked < 10 * found.facts.shape[1], "99 entities, and not one of them is looked at for each fact"
+
+
+def test_no_name_means_one_thing_here_and_another_in_the_graph():
+    assert not set(links.__all__) & set(kglearn.graph.__all__)
 
 
 @settings(max_examples=10, deadline=None)
