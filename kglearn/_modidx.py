@@ -279,6 +279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'kglearn.gnn._features': ('gnn.html#_features', 'kglearn/gnn.py'),
                              'kglearn.gnn._few': ('gnn.html#_few', 'kglearn/gnn.py'),
                              'kglearn.gnn._flattened': ('gnn.html#_flattened', 'kglearn/gnn.py'),
+                             'kglearn.gnn._from_nothing': ('gnn.html#_from_nothing', 'kglearn/gnn.py'),
                              'kglearn.gnn._label': ('gnn.html#_label', 'kglearn/gnn.py'),
                              'kglearn.gnn._layer_name': ('gnn.html#_layer_name', 'kglearn/gnn.py'),
                              'kglearn.gnn._links_of': ('gnn.html#_links_of', 'kglearn/gnn.py'),
