@@ -1029,7 +1029,7 @@ def test_a_description_is_the_latest_that_was_given_and_goes_with_a_merge():
     assert [kg.entity(key).description for key in "xy"] == ["two", ""] == [entry.description for entry in kg.dictionary()]
     assert at(kg, 1).entity("x").description == "one" == at(kg, 1).copy().entity("x").description
     (before, after), = diff(kg, 2, 3).entities.changed
-    assert (before.description, after.description) == ("one", "two") and touched_since(kg, 2) == ["x"]
+    assert (before.description, after.description) == ("one", "two") and touched_since(kg, 2).entities == ("x",)
     kg.merge("y", "x")
     assert kg.entity("x").description == "two" == kg.dictionary()[0].description, "y has none of its own"
     kg.add_entity("y", "y", "thing", description="three")
