@@ -108,7 +108,7 @@ def plot(self: Reliability, title: str) -> "Figure":
                  title=safe_label(title))
     return figure
 
-# %% ../nbs/18_belief.ipynb #25d72e64
+# %% ../nbs/18_belief.ipynb #b5dd7426
 def against_gold(kg: KnowledgeGraph, documents: Iterable[Document]) -> tuple[list[float], list[bool]]:
     """Beliefs of a graph's facts, and for each whether gold states it: what `reliability` takes. Entities that were merged are one.
 
@@ -122,8 +122,7 @@ def against_gold(kg: KnowledgeGraph, documents: Iterable[Document]) -> tuple[lis
     if not labelled:
         raise BadInput("no document has labels of relations: there is nothing to compare beliefs with")
     stated = {(each.head, each.relation, each.tail) for document in labelled for each in document.relations}
-    kept = {key: next((entity.key for entity in kg._entity(key)), key) for key in {key for head, _, tail in stated for key in (head, tail)}}
-    gold = {(kept[head], relation, kept[tail]) for head, relation, tail in stated}
+    gold = {(kg._stands_for(head), relation, kg._stands_for(tail)) for head, relation, tail in stated}
     facts = list(kg.facts())
     return [fact.belief for fact in facts], [(fact.head, fact.relation, fact.tail) in gold for fact in facts]
 

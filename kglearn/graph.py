@@ -525,7 +525,7 @@ def _raise_confidence(self: KnowledgeGraph, table: str, rows: Sequence[tuple], s
         self._db.executemany(statement, rows)
     self._db.executemany(f"UPDATE {table} SET confidence = {confidence} WHERE {_WEAKER[table]} AND added = {added}", rows)
 
-# %% ../nbs/10_graph.ipynb #cb3a14a4
+# %% ../nbs/10_graph.ipynb #e84be020
 @patch
 def add_document(self: KnowledgeGraph, document: Document) -> bool:
     """Keep a document's text. False if that was there already.
@@ -539,16 +539,15 @@ def add_document(self: KnowledgeGraph, document: Document) -> bool:
     _check_id(document.id)
     with self.transaction(f"document {document.id}"):
         found = self._rows("SELECT text, source, date FROM document WHERE id = ? AND removed = 0", (document.id,))
-        if found and found[0][0] != document.text:
+        if found and found[0][0] == document.text:
+            kept = document.source or found[0][1], document.date or found[0][2]
+            if kept != found[0][1:]:
+                self._remove("document", "id = ?", document.id)
+                self._insert("document", document.id, document.text, *kept)
+            return False
+        if found:
             self.forget(document.id)
-            found = []
-        if not found:
-            return self._insert("document", document.id, document.text, document.source, document.date)
-        kept = document.source or found[0][1], document.date or found[0][2]
-        if kept != found[0][1:]:
-            self._remove("document", "id = ?", document.id)
-            self._insert("document", document.id, document.text, *kept)
-        return False
+        return self._insert("document", document.id, document.text, document.source, document.date)
 
 def _check_id(document: str) -> None:
     "A `BadInput` for the empty id, which stands for no document at all."
@@ -734,7 +733,7 @@ def _look(self: KnowledgeGraph) -> tuple[_Views, Callable[[Evidence], float] | N
     merged, trusted = self._rows("SELECT EXISTS (SELECT 1 FROM same), EXISTS (SELECT 1 FROM trust WHERE removed = 0)")[0]
     return _MERGING if merged else _PLAIN, self._trusting() if trusted else None
 
-# %% ../nbs/10_graph.ipynb #306db7aa
+# %% ../nbs/10_graph.ipynb #055430d2
 @patch
 def entities(self: KnowledgeGraph) -> list[Entity]:
     "All entities, in order of key."
@@ -745,6 +744,11 @@ def entities(self: KnowledgeGraph) -> list[Entity]:
 def _entity(self: KnowledgeGraph, key: str, views: _Views = _MERGING) -> list[Entity]:
     "The entity of that key, or of the key that it was merged into, if the graph has it."
     return [Entity(*row) for row in self._rows(views.entity, {"key": key})]
+
+@patch
+def _stands_for(self: KnowledgeGraph, key: str) -> str:
+    "The key that stands for this one since they were merged, or the key itself."
+    return self._rows(f"SELECT {_root(':key')}", {"key": key})[0][0]
 
 @patch
 def entity(self: KnowledgeGraph, key: str) -> Entity:
@@ -1199,7 +1203,7 @@ def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forwa
                 rule = "transitive" if len(chain) > 1 else "symmetric" if rules.symmetric else "inverse"
                 yield Inferred(Fact(*triple, belief), rule, chain if forward else chain[::-1])
 
-# %% ../nbs/10_graph.ipynb #77d6293b
+# %% ../nbs/10_graph.ipynb #c608e636
 @patch
 def _near(self: KnowledgeGraph, key: str | None) -> Callable[[str], list[Fact]]:
     "What gives the facts around an entity: the store, one at a time; or, when all are wanted, all of them at once."
@@ -1226,7 +1230,7 @@ def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     if not self.schema.rules:
         return []
     if key is not None:
-        key = next((entity.key for entity in self._entity(key)), key)  # the one that it was merged into
+        key = self._stands_for(key)
     near = self._near(key)
     starts = [(key, True), (key, False)] if key is not None else [(entity.key, True) for entity in self.entities()]
     found = [each for start, forward in starts for each in _conclude(self.schema, start, near, forward)]

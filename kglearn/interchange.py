@@ -943,7 +943,7 @@ def read_ontology(path: Path | str, type: str = "", language: str = "en") -> Ont
         raise BadInput(f"{path}: no ontology that is known by this name: give one of {', '.join(readers)}")
     return readers[path.suffix.lower()](path, type, language)
 
-# %% ../nbs/12_interchange.ipynb #3f8bc199
+# %% ../nbs/12_interchange.ipynb #8817f6f6
 def read_names(path: Path | str) -> Ontology:
     """What a file of names brings, of whatever form: `read_ontology` for the endings that it knows, except `.tsv`; `read_dictionary` for all others.
 
@@ -952,11 +952,13 @@ def read_names(path: Path | str) -> Ontology:
     Raises:
         BadInput: as these two.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".obo", ".csv", *_RDF_FORMATS):
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".obo", ".csv", *_RDF_FORMATS):
         return Ontology(tuple(read_dictionary(path)), (), {})
     ontology = read_ontology(path)
-    return replace(ontology, entries=tuple(replace(entry, type="") for entry in ontology.entries)) if path.suffix.lower() == ".obo" else ontology
+    if suffix != ".obo":
+        return ontology
+    return replace(ontology, entries=tuple(replace(entry, type="") for entry in ontology.entries))
 
 # %% ../nbs/12_interchange.ipynb #df8ef9b1
 def add_ontology(kg: KnowledgeGraph, ontology: Ontology, confidence: float = 0.9) -> Table:

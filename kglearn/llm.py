@@ -6,7 +6,7 @@
 __all__ = ['LARGEST_BODY', 'LONGEST_PAUSE', 'places', 'LLMReport', 'accept_mentions', 'pieces', 'NoAnswer', 'Endpoint',
            'LLMTagger', 'accept_facts', 'LLMRelater']
 
-# %% ../nbs/19_llm.ipynb #b6e82fe7
+# %% ../nbs/19_llm.ipynb #61d0a616
 import hashlib
 import ipaddress
 import json
@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 from .data import BadInput, Document, Mention
 from .graph import Evidence, Schema
 from .reader import Counts, counted
+from .relations import _chance
 from .text import normalise, sentences, words
 
 # %% ../nbs/19_llm.ipynb #e5ca6b5d
@@ -493,7 +494,7 @@ def _named(text: str, mentions: Sequence[Mention], passage: tuple[int, int], nam
     return [mention for mention in mentions if passage[0] <= mention.start and mention.end <= passage[1]
             and normalise(text[mention.start:mention.end]) == normalise(name)]
 
-# %% ../nbs/19_llm.ipynb #47883488
+# %% ../nbs/19_llm.ipynb #b9abb06e
 class LLMRelater(_Asking):
     """Relates given mentions by asking a language model; keeps what a passage holds. A relater like any other.
 
@@ -511,11 +512,9 @@ class LLMRelater(_Asking):
     def __init__(self, schema: Schema, endpoint: Endpoint, confidence: float = 0.5, room: int = 4000,
                  most_sentences: int = 2, progress: str = ""):
         super().__init__(endpoint, room, progress)
-        self.schema, self.confidence, self.most_sentences = schema, confidence, most_sentences
+        self.schema, self.confidence, self.most_sentences = schema, _chance(confidence), most_sentences
         if not schema.relations:
             raise BadInput("a schema without relations leaves a model nothing to choose from: give one that names them")
-        if not 0 < confidence <= 1:
-            raise BadInput(f"a confidence of {confidence}: give one above 0 and at most 1")
 
 # %% ../nbs/19_llm.ipynb #7a865d9b
 @patch

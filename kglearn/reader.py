@@ -424,7 +424,7 @@ def _analysed(self: Reader, documents: Sequence[Document]) -> tuple[list[Reading
     readings = self.analyse(documents)
     return readings, {part: counts - before[part] for part, counts in self._told().items()}
 
-# %% ../nbs/15_reader.ipynb #b2f03b7f
+# %% ../nbs/15_reader.ipynb #9e39f4fb
 SHARD = 64  # documents that are analysed together
 
 @patch
@@ -445,31 +445,35 @@ def read(self: Reader, documents: Iterable[Document], progress: str = "", engine
     for document in documents:
         report.documents += 1
         last[document.id] = document
-    known, fresh, readings = [], [], []
-    for document in last.values():
-        (fresh if self._is_new(document) else known).append(document)
+    kept = {id: self._kept(document) for id, document in last.items()}
+    fresh, readings = [document for id, document in last.items() if not kept[id]], []
+    retold = [document for id, document in last.items() if kept[id] and not _tells_no_more(document, *kept[id][0])]
     with tqdm(total=len(fresh), desc=progress, leave=False, disable=not progress) as bar:
         for found, told in map_with(engine)(self._analysed, shards_of(fresh, SHARD)):
             readings += found
             bar.update(len(found))
             for part, counts in told.items():
                 report.tell(part, counts)
-    report.unchanged = report.documents - self._write(readings, known, report, progress)
+    report.unchanged = report.documents - self._write(readings, retold, report, progress)
     return report
 
-# %% ../nbs/15_reader.ipynb #92846d07
+# %% ../nbs/15_reader.ipynb #9f63719a
 @patch
-def _is_new(self: Reader, document: Document) -> bool:
-    "Whether the graph has not got this document, word for word."
-    return not self.kg._rows("SELECT 1 FROM document WHERE id = ? AND text = ? AND removed = 0", (document.id, document.text))
+def _kept(self: Reader, document: Document) -> list[tuple[str, str]]:
+    "Source and date of this document as the graph has it; nothing if it has not got it, word for word."
+    return self.kg._rows("SELECT source, date FROM document WHERE id = ? AND text = ? AND removed = 0", (document.id, document.text))
+
+def _tells_no_more(document: Document, source: str, date: str) -> bool:
+    "Whether a document gives no other source or date than these."
+    return document.source in ("", source) and document.date in ("", date)
 
 @patch
-def _write(self: Reader, readings: Sequence[Reading], known: Iterable[Document], report: ReadReport, progress: str) -> int:
-    "Put readings into the graph, all or none, and what known documents now give for their source and date. How many were new to it."
+def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document], report: ReadReport, progress: str) -> int:
+    "Put readings into the graph, all or none, and other sources and dates of documents that it has. How many were new to it."
     label = f"{progress}, written" if progress else ""
     with self.kg.transaction("read documents"):
-        for document in known:
-            if not self._is_new(document):  # or somebody has forgotten it meanwhile
+        for document in retold:
+            if self._kept(document):  # or somebody has forgotten it meanwhile
                 self.kg.add_document(document)
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
