@@ -208,7 +208,7 @@ def pool_words(hidden, word_ids, count: int):
     sizes = torch.zeros_like(sums[..., 0]).scatter_add_(1, index, torch.ones_like(hidden[..., 0]))
     return (sums / sizes.clamp(min=1).unsqueeze(-1))[:, :count]
 
-# %% ../nbs/02_text.ipynb #1fdffee0
+# %% ../nbs/02_text.ipynb #c4d5b1da
 class Encoder:
     """A frozen BERT that reads each text once.
 
@@ -229,6 +229,11 @@ class Encoder:
     def load(cls, name: str = "") -> "Encoder":
         "The encoder of that name (see `load_encoder`)."
         return cls(*load_encoder(name), name)
+
+    def save(self, folder: Path | str) -> None:
+        "Leave the weights and the tokenizer in a folder; `Encoder.load` takes its path."
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
     @cached_property
     def hash(self) -> str:

@@ -1,17 +1,22 @@
 """What no lesson of linking should carry: purity over any text, an index checked against scikit-learn, scripts and names of all kinds."""
 import re
+from copy import deepcopy
 from dataclasses import replace
+from itertools import islice
+from random import Random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
+from kglearn import linking
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA
-from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, names_of, namesakes_of
+from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, name_loss, names_of, namesakes_of, tune_names
 from kglearn.text import Encoder, normalise, tiny_encoder, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -308,3 +313,59 @@ def test_an_entry_without_a_name_is_nobodys():
     strange = Document("s", "ague gout", mentions=(Mention(0, 4, "disease", "e"), Mention(5, 9, "disease", "g")))
     for add_names in (False, True):
         assert more.learn([*labelled, strange], add_names).candidates("gout")[0].entity == "g"
+
+
+def test_the_loss_of_names_is_that_of_a_loop():
+    first, second = torch.nn.functional.normalize(torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)), dim=-1).numpy()
+    surprise = [-np.log(np.exp(a[i] @ b[i] / 0.05) / sum(np.exp(a[i] @ other / 0.05) for other in b)) for a, b in ((first, second), (second, first)) for i in range(5)]
+    assert np.isclose(name_loss(torch.tensor(first), torch.tensor(second)), np.mean(surprise), rtol=1e-5)
+
+
+def test_names_read_to_learn_have_the_vectors_of_the_encoder():
+    encoder = Encoder(*tiny_encoder())
+    names = ["chronic obstructive pulmonary disease", "gout", "acute kidney injury", "flu", "high blood pressure", "ms"]
+    assert torch.allclose(linking._read_to_learn(encoder.model, encoder.tokenizer, names), encoder.embed(names), atol=1e-5)
+
+
+@MANY
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 9))
+def test_each_batch_has_two_names_of_each_entity_and_each_entity_once(entities, size, seed):
+    synonyms = [[f"{entity} {name}" for name in "abc"] for entity in range(entities)]
+    vectors = np.random.default_rng(seed).normal(size=(entities, 3)).astype(np.float32)
+    likest = linking._likest_rows(vectors, min(8, entities - 1))
+    assert all(entity not in row and len(set(row)) == len(row) for entity, row in enumerate(likest.tolist()))
+    for batch in islice(linking._pairs(synonyms, likest, size := min(size, entities), Random(seed)), 20):
+        owners = [{name.split()[0] for name in pair} for pair in batch]
+        assert all(len(owner) == 1 and pair[0] != pair[1] for owner, pair in zip(owners, batch))
+        assert len(batch) == len(set().union(*owners)) == size
+
+
+def test_the_likest_rows_are_the_likest():
+    vectors = np.random.default_rng(0).normal(size=(1500, 4)).astype(np.float32)
+    found, likeness = linking._likest_rows(vectors, 3), vectors @ vectors.T
+    np.fill_diagonal(likeness, -np.inf)
+    assert all(set(row) == set(np.argsort(-own)[:3]) for row, own in zip(found.tolist(), likeness))
+
+
+def test_tuned_names_are_the_same_for_the_same_seed_and_leave_the_encoder_alone():
+    encoder = Encoder(*tiny_encoder())
+    before, state = encoder.hash, torch.get_rng_state()
+    first, again, other = (tune_names(encoder, LEXICON, steps=3, size=8, seed=seed, progress="").hash for seed in (0, 0, 1))
+    assert first == again != other and before not in (first, other)
+    assert Encoder(encoder.tokenizer, encoder.model).hash == before and torch.equal(torch.get_rng_state(), state)
+    assert not any(weight.requires_grad for weight in encoder.model.parameters())
+    assert tune_names(encoder, LEXICON, steps=3, size=8, rate=0, progress="").hash == before, "nothing learnt is nothing changed"
+
+
+def test_tuned_weights_lie_halfway(monkeypatch):
+    encoder = Encoder(*tiny_encoder())
+
+    def tripled(encoder, *_):
+        model = deepcopy(encoder.model)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(3)
+        return model
+    monkeypatch.setattr(linking, "_tuned", tripled)
+    tuned = tune_names(encoder, LEXICON).model
+    assert all(torch.allclose(new, 2 * old) for old, new in zip(encoder.model.parameters(), tuned.parameters()))
