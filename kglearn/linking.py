@@ -394,7 +394,7 @@ class Linker:
         twin.threshold = threshold
         return twin
 
-# %% ../nbs/13_linking.ipynb #b87730c4
+# %% ../nbs/13_linking.ipynb #b1fdbf09
 @patch
 def candidates(self: Linker, name: str, type: str = "", k: int = 5) -> Candidates:
     "The `k` entities most like a name, of one type if given, best first, each once."
@@ -402,8 +402,12 @@ def candidates(self: Linker, name: str, type: str = "", k: int = 5) -> Candidate
 
 @patch
 def _candidates(self: Linker, names: Sequence[str], types: Sequence[str], k: int) -> list[Candidates]:
-    found = self.ranker.rank(names) if self.ranker else self._alike(names, types, 10 * k)
-    return [Candidates(c for c in each if type in ("", "term", c.type) or not c.type).best(k) for each, type in zip(found, types)]
+    found = self.ranker.rank(names, types) if self.ranker else self._alike(names, types, 10 * k)
+    return [Candidates(c for c in each if _fits(c.type, type)).best(k) for each, type in zip(found, types)]
+
+def _fits(type: str, asked: str) -> bool:
+    "Whether a thing of this type may be meant by a mention of that one."
+    return asked in ("", "term", type) or not type
 
 @patch
 def _alike(self: Linker, names: Sequence[str], types: Sequence[str], k: int) -> list[Candidates]:
@@ -492,7 +496,7 @@ def _judged(self: Linker, document: Document) -> list[tuple[float, bool, bool]]:
              bool(found) and _is_right(self, replace(mention, entity=found[0].entity), label))
             for mention, label, found in zip(exact, gold, self._likest(document, bare, exact))]
 
-# %% ../nbs/13_linking.ipynb #23bcaeff
+# %% ../nbs/13_linking.ipynb #29f4972f
 class Ranker:
     """Learns from labelled mentions which of the likest entities of a name is meant.
 
@@ -511,7 +515,7 @@ class Ranker:
         self.entries = {entry.id: entry for entry in reversed(list(entries))}
         self.habits: list[str] = []
         self.labels: Counter = Counter()
-        self._trees = None
+        self._trees = self._names = None
         self._number = {name: number for number, name in enumerate(index.names)}
         self._main = {id: self._number[_own_names(entry)[0]] for id, entry in self.entries.items()}
         self._words = [_content(name) for name in index.names]
@@ -521,14 +525,30 @@ def _content(name: str) -> frozenset[str]:
     "The words of a name without signs, each singular."
     return frozenset(normalise(word) for word in name.split() if word.isalnum())
 
-# %% ../nbs/13_linking.ipynb #bdf33082
+# %% ../nbs/13_linking.ipynb #7e617120
+@dataclass(frozen=True)
+class _Naming:
+    "Who is called what, by a dictionary and by labels."
+    labels: Counter  # of pairs of a name and an entity
+    rows: dict[str, list[int]]  # the numbers of the names of each entity
+    of_type: dict[str, np.ndarray]  # the numbers of the names that a thing of each type, or one without type, bears
+    bearers: dict[int, list[str]]  # the entities that bear each name
+    times: Counter  # how often each name was labelled, and each entity a label
+
 @patch
-def _rows_of(self: Ranker, labels: Counter) -> dict[str, list[int]]:
-    "The numbers of the names of each entity, by the dictionary and by labels."
-    names = {id: dict.fromkeys(self._number[name] for name in _own_names(entry)) for id, entry in self.entries.items()}
-    for name, id in labels:
-        names[id][self._number[name]] = None
-    return {id: list(own) for id, own in names.items()}
+def _naming(self: Ranker, labels: Counter) -> _Naming:
+    rows = {id: dict.fromkeys(self._number[name] for name in _own_names(entry)) for id, entry in self.entries.items()}
+    bearers, of_type, times = defaultdict(list), {type: set() for type in ("", *(entry.type for entry in self.entries.values()))}, Counter()
+    for (name, id), count in labels.items():
+        rows[id][self._number[name]] = None
+        times[name, ""] += count
+        times["", id] += count
+    for id, own in rows.items():
+        for type in of_type if not self.entries[id].type else [self.entries[id].type]:
+            of_type[type].update(own)
+        for row in own:
+            bearers[row].append(id)
+    return _Naming(labels, {id: list(own) for id, own in rows.items()}, {type: np.array(sorted(own), int) for type, own in of_type.items()}, bearers, times)
 
 def _highest(values: np.ndarray, k: int) -> list[int]:
     return list(range(len(values))) if len(values) <= k else np.argpartition(-values, k)[:k].tolist()
@@ -550,45 +570,46 @@ def _share(self: Ranker, words: frozenset[str], others: frozenset[str]) -> float
     weight = {word: np.log(len(self.index.names) / max(1, self._rarity[word])) for word in words}
     return sum(weight[word] for word in words & others) / (sum(weight.values()) or 1)
 
-# %% ../nbs/13_linking.ipynb #d061475f
+# %% ../nbs/13_linking.ipynb #758aa74c
 @patch
 def _table(self: Ranker, name: str, ids: list[str], rows: dict, likenesses: tuple, history: list) -> tuple[list[Candidate], np.ndarray]:
     best = [max(rows[id], key=likenesses[2].__getitem__) for id in ids]
     found = [Candidate(id, self.index.names[row], self.entries[id].type, float(likenesses[2][row])) for id, row in zip(ids, best)]
     numbers = [self._numbers(name, id, row, rows[id], *likenesses) + past for id, row, past in zip(ids, best, history)]
-    table = np.array(numbers, np.float32).reshape(len(ids), -1)
+    table = np.array(numbers, np.float32)
     return found, np.concatenate([table, table[:, :4] - table[:, :4].max(0)], 1) if ids else table
 
-# %% ../nbs/13_linking.ipynb #745e5a71
+# %% ../nbs/13_linking.ipynb #e202912a
 @patch
-def _described(self: Ranker, names: Sequence[str], labels: Counter) -> Iterator[tuple[list[Candidate], np.ndarray]]:
-    "For each name its likest entities and their rows of numbers; labelled names count as names of what they were labelled as."
-    rows = self._rows_of(labels)
-    bearers = defaultdict(list)
-    for id, own in rows.items():
-        for row in own:
-            bearers[row].append(id)
-    asked, given = Counter(), Counter()
-    for (name, id), times in labels.items():
-        asked[name] += times
-        given[id] += times
-    for start in range(0, len(names), 64):
-        part = names[start:start + 64]
-        for name, letters, meaning in zip(part, *self.index.likenesses(part)):
-            scores = self.index.weight * letters + (1 - self.index.weight) * meaning
-            nearest = sorted({row for likeness in (letters, meaning, scores) for row in _highest(likeness, self.k)})
-            ids = sorted({id for row in nearest for id in bearers[row]}, key=lambda id: (-scores[rows[id]].max(), id))[:self.k]
-            history = [[labels[name, id] / asked[name] if asked[name] else -1, np.log1p(given[id])] for id in ids]
-            yield self._table(name, ids, rows, (letters, meaning, scores), history)
+def _described(self: Ranker, asked: Sequence[tuple[str, str]], naming: _Naming) -> Iterator[tuple[list[Candidate], np.ndarray]]:
+    "For each name and type the likest entities and their rows of numbers; labelled names count as names of what they were labelled as."
+    for start in range(0, len(asked), 64):
+        part = asked[start:start + 64]
+        for (name, type), letters, meaning in zip(part, *self.index.likenesses([name for name, _ in part])):
+            likenesses = letters, meaning, self.index.weight * letters + (1 - self.index.weight) * meaning
+            ids = self._likest(type, likenesses, naming)
+            history = [[naming.labels[name, id] / times if (times := naming.times[name, ""]) else -1, np.log1p(naming.times["", id])] for id in ids]
+            yield self._table(name, ids, naming.rows, likenesses, history)
 
-# %% ../nbs/13_linking.ipynb #70e6f673
 @patch
-def rank(self: Ranker, names: Sequence[str]) -> list[Candidates]:
+def _likest(self: Ranker, type: str, likenesses: tuple[np.ndarray, ...], naming: _Naming) -> list[str]:
+    allowed = np.arange(len(self.index.names)) if type in ("", "term") else naming.of_type.get(type, naming.of_type[""])
+    nearest = {allowed[i] for likeness in likenesses for i in _highest(likeness[allowed], self.k)}
+    ids = {id for row in nearest for id in naming.bearers[row] if _fits(self.entries[id].type, type)}
+    return sorted(ids, key=lambda id: (-likenesses[2][naming.rows[id]].max(), id))[:self.k]
+
+# %% ../nbs/13_linking.ipynb #ca6a8bd9
+@patch
+def rank(self: Ranker, names: Sequence[str], types: Sequence[str] | None = None) -> list[Candidates]:
     """The likest entities of each name, the most probable first; their score is how probable each is.
 
     A name that was labelled, and taken in as a name, means what it was labelled as: as probable as it was often.
+
+    Args:
+        names: normalised.
+        types: of the thing that each name means; any if empty, or none given.
     """
-    described = list(self._described(names, self.labels))
+    described = list(self._described(list(zip(names, types or [""] * len(names))), self._names))
     rows = [table for found, table in described if found]
     if not rows:
         return [Candidates() for _ in names]
@@ -610,7 +631,7 @@ def _parts(self: Ranker, labelled: Sequence, add_names: bool) -> Iterator[tuple[
         yield (Counter(pair for document in labelled[part::folds] for pair in document),
                Counter(pair for number, document in enumerate(labelled) if number % folds != part for pair in document))
 
-# %% ../nbs/13_linking.ipynb #c89db0b1
+# %% ../nbs/13_linking.ipynb #e0d9c965
 @patch
 def fit(self: Ranker, labelled: Sequence[Sequence[tuple[str, str]]], add_names: bool = False) -> Ranker:
     """Learn from the labelled names of each document, as pairs of normalised name and entity.
@@ -625,10 +646,10 @@ def fit(self: Ranker, labelled: Sequence[Sequence[tuple[str, str]]], add_names: 
     self.habits = [word for word, _ in sorted(besides.items(), key=lambda item: (-item[1], item[0]))[:12]]
     rows, right, weights = [], [], []
     for part, others in self._parts(labelled, add_names):
-        names = sorted({name for name, _ in part})
-        described = dict(zip(names, self._described(names, others)))
+        asked = sorted({(name, self.entries[id].type) for name, id in part})
+        described = dict(zip(asked, self._described(asked, self._naming(others))))
         for (name, id), times in part.items():
-            found, table = described[name]
+            found, table = described[name, self.entries[id].type]
             if id in {candidate.entity for candidate in found}:
                 rows.append(table)
                 right += [candidate.entity == id for candidate in found]
@@ -637,6 +658,7 @@ def fit(self: Ranker, labelled: Sequence[Sequence[tuple[str, str]]], add_names: 
         raise BadInput("no labelled name has its entity among the likest: give more labelled documents, or a dictionary that knows their entities")
     trees = ExtraTreesClassifier(200, min_samples_leaf=2, max_features=8, random_state=self.seed)
     self._trees, self.labels = trees.fit(np.concatenate(rows), right, sample_weight=weights), pairs if add_names else Counter()
+    self._names = self._naming(self.labels)
     return self
 
 # %% ../nbs/13_linking.ipynb #1a6c17b2

@@ -302,6 +302,16 @@ def test_many_likelier_names_of_another_type_hide_none_of_the_right_one():
     assert linker.link(Document("", "aspirin"), [Mention(0, 7, "symptom")])[0].entity == "s"
 
 
+@pytest.mark.parametrize("add_names", [False, True])
+def test_likelier_entities_of_another_type_hide_none_of_the_right_one_from_a_linker_that_has_learnt(add_names):
+    linker, labelled = a_habit()
+    more = Linker([*linker.entries, *(DictionaryEntry(f"m:{n}", "medicine", (f"gout {n}",)) for n in range(60)),
+                   DictionaryEntry("s", "symptom", ("gouty pain",)), DictionaryEntry("x", "", ("gouts, or anything",))]).learn(labelled, add_names)
+    assert {c.entity for c in more.candidates("gout", "symptom")} == {"s", "x"}
+    assert {c.entity for c in more.candidates("gout", "unheard of")} == {"x"}
+    assert {c.type for c in more.candidates("gout", "medicine", k=70)} == {"medicine"} and len(more.candidates("gout", k=70)) == more.ranker.k
+
+
 def test_an_entry_without_a_name_is_nobodys():
     nameless = [DictionaryEntry("e", "disease", ()), DictionaryEntry("f", "disease", ("", " "))]
     empty = Linker(nameless, threshold=0.1)
