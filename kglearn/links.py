@@ -546,7 +546,7 @@ class _Questions:
         places = places + self.starts[chosen][rows]
         return self.heads[chosen], self.relations[chosen], rows, self.answers[places], self.facts[places]
 
-# %% ../nbs/21_links.ipynb #0c50a267
+# %% ../nbs/21_links.ipynb #e1d324de
 class _LinkTraining:
     "What the steps of one training share, and all that a checkpoint holds."
     def __init__(self, model: LinkModel, recipe: LinkRecipe):
@@ -555,6 +555,8 @@ class _LinkTraining:
         kinds = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
         if recipe.optimizer not in kinds:
             raise BadInput(f"no optimizer {recipe.optimizer!r}: choose {' or '.join(kinds)}")
+        if min(recipe.batch_size, recipe.every) < 1:
+            raise BadInput(f"a batch of {recipe.batch_size} questions, an evaluation every {recipe.every} epochs: both are 1 at least")
         self.optimizer = kinds[recipe.optimizer](model.parameters(), lr=recipe.learning_rate)
         sample = torch.randperm(triples.train.shape[1], generator=torch.Generator().manual_seed(0))[:max(triples.valid.shape[1], 1)]
         self.train_sample = triples.train[:, sample]

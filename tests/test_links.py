@@ -491,6 +491,8 @@ def test_no_epoch_is_no_error():
     (lambda: LinkModel(as_triples([("a", "r", "b")], [("a", "r", "c")]), features=torch.zeros(3, 2)), "1 facts .* does not have"),
     (lambda: LinkModel(TRIPLES, adjacency=lambda edges: edges[:, :7]), "adjacency gives 7 edges for"),
     (lambda: LinkModel(TRIPLES).fit(LinkRecipe(optimizer="sgd")), "no optimizer 'sgd'"),
+    (lambda: LinkModel(TRIPLES).fit(LinkRecipe(every=0)), "an evaluation every 0 epochs"),
+    (lambda: LinkModel(TRIPLES).fit(LinkRecipe(batch_size=0)), "a batch of 0 questions"),
 ])
 def test_what_cannot_be_made_is_refused(make, message):
     with pytest.raises(BadInput, match=message):
