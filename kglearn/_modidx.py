@@ -1387,6 +1387,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'kglearn.text.file_hash': ('text.html#file_hash', 'kglearn/text.py'),
                               'kglearn.text.load_encoder': ('text.html#load_encoder', 'kglearn/text.py'),
                               'kglearn.text.load_halves': ('text.html#load_halves', 'kglearn/text.py'),
+                              'kglearn.text.mean_of_pieces': ('text.html#mean_of_pieces', 'kglearn/text.py'),
                               'kglearn.text.normalise': ('text.html#normalise', 'kglearn/text.py'),
                               'kglearn.text.pool_words': ('text.html#pool_words', 'kglearn/text.py'),
                               'kglearn.text.save_halves': ('text.html#save_halves', 'kglearn/text.py'),

@@ -6,7 +6,7 @@
 __all__ = ['EXACT', 'long_forms', 'names_of', 'namesakes_of', 'link', 'NameIndex', 'name_loss', 'tune_names', 'medical_wordings',
            'Candidate', 'Candidates', 'Linker', 'link_accuracy', 'Ranker']
 
-# %% ../nbs/13_linking.ipynb #609e8512
+# %% ../nbs/13_linking.ipynb #b0f5f7b2
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
-from .text import _HAN_KANA, Encoder, abbreviations, normalise
+from .text import _HAN_KANA, Encoder, abbreviations, mean_of_pieces, normalise
 
 # %% ../nbs/13_linking.ipynb #e244e301
 def long_forms(text: str) -> dict[str, str]:
@@ -213,7 +213,7 @@ def _pairs(synonyms: list[list[str]], likest: np.ndarray, size: int, rng: Random
                 chosen |= dict.fromkeys(rng.sample(likest[entity].tolist(), min(2, likest.shape[1])))
         yield [rng.sample(synonyms[entity], 2) for entity in list(chosen)[:size]]
 
-# %% ../nbs/13_linking.ipynb #4da964d5
+# %% ../nbs/13_linking.ipynb #ed0d248e
 def name_loss(first, second, temperature: float = 0.05):
     """How badly each name finds its partner among the partners of a batch, both ways: InfoNCE, in nats, from 0.
 
@@ -233,17 +233,36 @@ def _read_to_learn(model, tokenizer, names: Sequence[str]):
     order, found = sorted(range(len(names)), key=lambda i: len(names[i])), []
     for part in np.array_split(order, min(4, len(names))):
         batch = tokenizer([names[i] for i in part], padding=True, truncation=True, max_length=32, return_tensors="pt")
-        mask = batch["attention_mask"].unsqueeze(-1)
-        found.append((model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1))
-    return torch.nn.functional.normalize(torch.cat(found), dim=-1)[np.argsort(order)]
+        found.append(mean_of_pieces(model, batch))
+    return torch.cat(found)[np.argsort(order)]
 
-# %% ../nbs/13_linking.ipynb #21a8ed79
+# %% ../nbs/13_linking.ipynb #4e1f014d
+def _tuned(encoder: Encoder, batches: Iterable[list[list[str]]], steps: int, rate: float, progress: str):
+    "A copy of the encoder's model, trained on the batches."
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+    model = deepcopy(encoder.model).requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(model.parameters(), rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    bar = tqdm(batches, desc=progress, total=steps, leave=False, disable=not progress)
+    for batch in bar:
+        first, second = _read_to_learn(model, encoder.tokenizer, [name for side in zip(*batch) for name in side]).chunk(2)
+        loss = name_loss(first, second)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.2f}")
+    return model
+
+# %% ../nbs/13_linking.ipynb #1d6ab1cb
 def tune_names(encoder: Encoder, entries: Iterable[DictionaryEntry], steps: int = 300, size: int = 128, rate: float = 2e-4, seed: int = 0,
                progress: str = "tuning") -> Encoder:
     """An encoder that has learnt from a dictionary which names mean one thing; the given one stays as it is.
 
     `steps` batches of `size` entities by `name_loss`, then weights halfway between those of before and after.
-    About 2 seconds a step on two cores: `Encoder.save` the result. Not good for dictionaries with few synonyms, nor where these are mere turnings of words ("kidney disease", "disease, kidney"): those tell it nothing.
+    Some seconds a step on two cores with the embedded MiniLM: `Encoder.save` the result. Not good for dictionaries with few synonyms, nor where these are mere turnings of words ("kidney disease", "disease, kidney"): those tell it nothing.
 
     Args:
         entries: at least two of them with two names each that the encoder can read.
@@ -266,25 +285,6 @@ def tune_names(encoder: Encoder, entries: Iterable[DictionaryEntry], steps: int 
         for old, new in zip(encoder.model.parameters(), tuned.parameters()):
             new.lerp_(old, 0.5)
     return Encoder(encoder.tokenizer, tuned.eval(), encoder.name)
-
-def _tuned(encoder: Encoder, batches: Iterable[list[list[str]]], steps: int, rate: float, progress: str):
-    "A copy of the encoder's model, trained on the batches."
-    import torch
-    from transformers import get_linear_schedule_with_warmup
-    model = deepcopy(encoder.model).requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(model.parameters(), rate)
-    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
-    bar = tqdm(batches, desc=progress, total=steps, leave=False, disable=not progress)
-    for batch in bar:
-        first, second = _read_to_learn(model, encoder.tokenizer, [name for side in zip(*batch) for name in side]).chunk(2)
-        loss = name_loss(first, second)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.2f}")
-    return model
 
 # %% ../nbs/13_linking.ipynb #6c038e07
 _GREEK = {
@@ -579,7 +579,7 @@ def _table(self: Ranker, name: str, ids: list[str], rows: dict, likenesses: tupl
     table = np.array(numbers, np.float32)
     return found, np.concatenate([table, table[:, :4] - table[:, :4].max(0)], 1) if ids else table
 
-# %% ../nbs/13_linking.ipynb #e202912a
+# %% ../nbs/13_linking.ipynb #ed49c585
 @patch
 def _described(self: Ranker, asked: Sequence[tuple[str, str]], naming: _Naming) -> Iterator[tuple[list[Candidate], np.ndarray]]:
     "For each name and type the likest entities and their rows of numbers; labelled names count as names of what they were labelled as."
@@ -593,6 +593,7 @@ def _described(self: Ranker, asked: Sequence[tuple[str, str]], naming: _Naming) 
 
 @patch
 def _likest(self: Ranker, type: str, likenesses: tuple[np.ndarray, ...], naming: _Naming) -> list[str]:
+    "The entities of that type that bear the nearest names by each of the likenesses, the likest first, `k` at most."
     allowed = np.arange(len(self.index.names)) if type in ("", "term") else naming.of_type.get(type, naming.of_type[""])
     nearest = {allowed[i] for likeness in likenesses for i in _highest(likeness[allowed], self.k)}
     ids = {id for row in nearest for id in naming.bearers[row] if _fits(self.entries[id].type, type)}

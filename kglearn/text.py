@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_ENCODER_SHA256', 'words', 'sentences', 'normalise', 'abbreviations', 'file_hash', 'default_encoder_path',
-           'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows', 'cache_folder',
-           'save_halves', 'load_halves']
+           'load_encoder', 'tiny_encoder', 'pool_words', 'Encoder', 'shared_encoder', 'windows', 'mean_of_pieces',
+           'cache_folder', 'save_halves', 'load_halves']
 
 # %% ../nbs/02_text.ipynb #79d147e1
 import hashlib
@@ -421,7 +421,13 @@ def _letters(name: str, width: int):
         total += times * (torch.frombuffer(bytearray(lot), dtype=torch.uint8) - 127.5)
     return torch.nn.functional.normalize(total.float(), dim=0)
 
-# %% ../nbs/02_text.ipynb #534d914c
+# %% ../nbs/02_text.ipynb #bc172013
+def mean_of_pieces(model, batch):
+    "For each text of a tokenized batch the mean over its pieces of the last layer, padding left out, as a unit vector: `[texts, width]`."
+    import torch
+    mask = batch["attention_mask"].unsqueeze(-1)
+    return torch.nn.functional.normalize((model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1), dim=-1)
+
 @patch
 def _means(self: Encoder, texts: Sequence[str], progress: str, keep: bool):
     "For each text the mean over its pieces as a unit vector, `[texts, width]`."
@@ -434,9 +440,7 @@ def _means(self: Encoder, texts: Sequence[str], progress: str, keep: bool):
         filled = [texts[i] for i in part] + [""] * (_BATCH - len(part))
         batch = self.tokenizer(filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
-            hidden = self.model(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1)
-        vectors[part] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)[:len(part)]
+            vectors[part] = mean_of_pieces(self.model, batch)[:len(part)]
     if kept:
         _put(kept, vectors.numpy().tobytes())
     return vectors
