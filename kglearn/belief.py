@@ -6,7 +6,7 @@
 __all__ = ['Bin', 'Reliability', 'reliability', 'against_gold', 'Witness', 'Calibration', 'recalibrate', 'before_and_after',
            'facts_to_ask', 'answer_fact']
 
-# %% ../nbs/18_belief.ipynb #dd4397a8
+# %% ../nbs/18_belief.ipynb #692280c7
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from .data import BadInput, Document, Table
-from .graph import ANSWER_ERROR, Evidence, Fact, KnowledgeGraph
+from .graph import ANSWER_ERROR, Evidence, Fact, KnowledgeGraph, _alike
 from .plots import _new_figure, _style, safe_label
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def before_and_after(kg: KnowledgeGraph, kind: str = "extractor", error: float =
             held += [vote.polarity > 0 for vote in votes]
     return reliability(now, held), reliability(then, held)
 
-# %% ../nbs/18_belief.ipynb #dc80ce14
+# %% ../nbs/18_belief.ipynb #0a1b8c7a
 def facts_to_ask(kg: KnowledgeGraph, most: int = 50, seed: int = 0) -> list[tuple[Fact, Evidence]]:
     """Facts that rest on one document and that nobody was asked about, with their best piece of evidence; drawn by chance.
 
@@ -258,6 +258,22 @@ def facts_to_ask(kg: KnowledgeGraph, most: int = 50, seed: int = 0) -> list[tupl
             found.append((fact, max(heard, key=lambda piece: piece.confidence)))
     return random.Random(seed).sample(found, min(most, len(found)))
 
-def answer_fact(kg: KnowledgeGraph, fact: Fact, yes: bool) -> bool:
-    "Keep what a person says of a fact, as evidence. Whether that was new."
-    return kg.add_fact(fact.head, fact.relation, fact.tail, Evidence("", 0, 0, "answer", 1 - ANSWER_ERROR, 1 if yes else -1))
+# %% ../nbs/18_belief.ipynb #460cc54b
+def answer_fact(kg: KnowledgeGraph, fact: Fact, yes: bool, about: Evidence | None = None) -> bool:
+    """Keep what a person says of a fact, as evidence. Whether that was new.
+
+    One answer is kept for a fact and a sentence, the last one: two from the same sentence are not two independent witnesses.
+
+    Args:
+        about: the piece of evidence that the person was shown; none for an answer that no document occasioned.
+    """
+    place = (about.document, about.start, about.end) if about else ("", 0, 0)
+    said = Evidence(*place, "answer", 1 - ANSWER_ERROR, 1 if yes else -1)
+    with kg.transaction("answer"):
+        for number, in kg._rows(_CONTRARY, vars(fact) | vars(said)):
+            kg._remove("evidence", "rowid = ?", number)
+        return kg.add_fact(fact.head, fact.relation, fact.tail, said)
+
+_CONTRARY = f"""
+SELECT rowid FROM evidence WHERE head IN {_alike(":head")} AND relation = :relation AND tail IN {_alike(":tail")}
+AND document = :document AND start = :start AND "end" = :end AND extractor = 'answer' AND polarity = -:polarity AND removed = 0"""

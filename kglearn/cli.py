@@ -164,12 +164,12 @@ def _reply(stream) -> str:
         if not line or reply in ("y", "n", "s", "q") and reply:
             return reply or "q"
 
-# %% ../nbs/74_cli.ipynb #203c2277
+# %% ../nbs/74_cli.ipynb #a8cabb73
 def _answer_facts(system, most: int, stream, json_file: Path | None) -> None:
     from kglearn.belief import answer_fact, facts_to_ask
     waiting = facts_to_ask(system.kg, sys.maxsize)
     print(f"{len(waiting)} facts rest on one document, and nobody was asked about them.", file=stream)
-    questions = [(_fact_question(system.kg, fact, piece), partial(answer_fact, system.kg, fact)) for fact, piece in waiting[:most]]
+    questions = [(_fact_question(system.kg, fact, piece), partial(answer_fact, system.kg, fact, about=piece)) for fact, piece in waiting[:most]]
     said = _ask(questions, stream)
     _give({"answered": said, "waiting": len(waiting) - said}, f"{said} answers kept. 'kglearn recalibrate' learns from them whom to trust.", json_file)
 

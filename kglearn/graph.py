@@ -7,13 +7,14 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #eb487130
+# %% ../nbs/10_graph.ipynb #ceedbe7b
 import hashlib
 import heapq
 import html
 import json
 import math
 import sqlite3
+import sys
 import threading
 import time
 from bisect import bisect_right
@@ -23,6 +24,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import count, groupby, islice
+from numbers import Real
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -108,7 +110,7 @@ def belief_from(evidence: Iterable[Evidence], trust: Callable[[Evidence], float]
         return min(noisy_or(best.values()), 0.999)
     return posterior(min(max(noisy_or(best.values()), 0.001), 0.999) if best else 0.5, votes[1], votes[-1])
 
-# %% ../nbs/10_graph.ipynb #9976b147
+# %% ../nbs/10_graph.ipynb #370b134b
 @dataclass(frozen=True)
 class Rules:
     """What follows from the facts of a relation, and what they exclude.
@@ -119,6 +121,8 @@ class Rules:
         transitive: two in a row make a third: what is part of a part is a part.
         functional: an entity is the head of one such fact at most.
         disjoint: relations that never join the same head to the same tail; said of one, it holds of both.
+    Raises:
+        BadInput: one of them is no such thing.
     """
     inverse: str = ""
     symmetric: bool = False
@@ -126,7 +130,12 @@ class Rules:
     functional: bool = False
     disjoint: tuple[str, ...] = ()
 
-# %% ../nbs/10_graph.ipynb #bd5f5053
+    def __post_init__(self):
+        stated = self.symmetric, self.transitive, self.functional
+        if not all(isinstance(each, bool) for each in stated) or not isinstance(self.inverse, str):
+            raise BadInput(f"rules of a relation: symmetric, transitive and functional are true or false, and the inverse is a name: {self}")
+
+# %% ../nbs/10_graph.ipynb #001e0fb5
 @dataclass(frozen=True)
 class Schema:
     """Types of entities; for each relation the types that its head and tail may have; and rules of relations.
@@ -167,6 +176,8 @@ class Schema:
         """
         try:
             fields = json.loads(text)
+            if strange := sorted({*fields} - {"types", "relations", "rules"}):
+                raise ValueError(f"it cannot say {', '.join(strange)}")
             relations = {name: (_listed(heads), _listed(tails)) for name, (heads, tails) in fields.get("relations", {}).items()}
             rules = {name: Rules(**{**rule, "disjoint": _listed(rule.get("disjoint", []))}) for name, rule in fields.get("rules", {}).items()}
             types = _listed(fields["types"])
@@ -567,7 +578,24 @@ def documents(self: KnowledgeGraph) -> list[str]:
     "Ids of the documents, in order."
     return [id for id, in self._rows("SELECT id FROM document WHERE removed = 0 ORDER BY id")]
 
-# %% ../nbs/10_graph.ipynb #0ca1b4c0
+# %% ../nbs/10_graph.ipynb #4235c195
+def _check_weight(what: object, confidence: float, polarity: int) -> None:
+    "A `BadInput` if these numbers mean nothing."
+    if not isinstance(confidence, Real) or not 0 < confidence <= 1 or polarity not in (1, -1):
+        raise BadInput(f"{what}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
+
+def _check_place(what: str, start: int, end: int, document: str, length: int, least: int = 0) -> None:
+    "A `BadInput` unless these are offsets into a text of so many characters, with `least` of them or more between."
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end - least <= length - least):
+        raise BadInput(f"{what} lies outside document {document!r} of {length} characters: check the offsets")
+
+def _check_words(what: object, **given: str) -> None:
+    "A `BadInput` for what is no text, in the words of the arguments."
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise BadInput(f"{what}: its {name} is {value!r}: give a text")
+
+# %% ../nbs/10_graph.ipynb #b65e9c1a
 @patch
 def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = (), description: str = "") -> bool:
     """Add an entity of an external dictionary, with its other names and what it says of it. Whether anything was new.
@@ -578,6 +606,9 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
     Raises:
         BadInput: a dictionary has already given this key another type, or the key is empty.
     """
+    named = name, *aliases
+    for alias in named:
+        _check_words(f"entity {key!r}", key=key, name=name, type=type, description=description, alias=alias)
     if not key:
         raise BadInput(f"the entity {name[:40]!r} has an empty key, which stands for no entity: give it one")
     with self.transaction(f"entity {key}"):
@@ -587,14 +618,14 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
         kept = self._rows("SELECT type FROM entity WHERE key = ? AND removed = 0", (key,))[0][0]
         if type not in ("", kept):
             raise BadInput(f"entity {key!r} is a {kept} in the graph, and now a {type}: give the two different keys")
-        for alias in (name, *aliases):
+        for alias in named:
             self._insert("alias", normalise(alias), alias, key)
         if description:
             self._remove("description", "entity = ? AND text != ?", key, description)
             self._insert("description", key, description)
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #c83401ae
+# %% ../nbs/10_graph.ipynb #42444283
 @patch
 def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type: str, entity: str = "",
                 extractor: str = "gold", confidence: float = 1.0, polarity: int = 1) -> bool:
@@ -619,9 +650,9 @@ def add_mentions(self: KnowledgeGraph, document: str, mentions: Iterable[tuple[i
     text = self.document(document).text
 
     def row(start: int, end: int, type: str, entity: str, extractor: str, confidence: float, polarity: int) -> tuple:
-        if not 0 <= start < end <= len(text):
-            raise BadInput(f"mention {start}-{end} lies outside document {document!r} of {len(text)} characters: check the offsets")
+        _check_place(f"mention {start}-{end}", start, end, document, len(text), least=1)
         _check_weight(f"mention {start}-{end} of {document!r}", confidence, polarity)
+        _check_words(f"mention {start}-{end} of {document!r}", type=type, entity=entity, extractor=extractor)
         surface = text[start:end]
         return document, start, end, surface, normalise(surface), type, entity, extractor, _rounded(confidence), polarity
 
@@ -630,22 +661,16 @@ def add_mentions(self: KnowledgeGraph, document: str, mentions: Iterable[tuple[i
         self._insert_all("entity", [(key, None, "") for key in dict.fromkeys(row[6] for row in rows) if key])
         return self._insert_all("mention", rows)
 
-def _check_weight(what: object, confidence: float, polarity: int) -> None:
-    "A `BadInput` if these numbers mean nothing."
-    if not 0 < confidence <= 1 or polarity not in (1, -1):
-        raise BadInput(f"{what}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
-
 def _rounded(confidence: float) -> float:
     "The 3 decimals that are kept, and never 0: that would be no evidence at all."
     return max(round(confidence, 3), 0.001)
 
-# %% ../nbs/10_graph.ipynb #98a6c713
+# %% ../nbs/10_graph.ipynb #4db6018e
 def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
     "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
+    _check_words(piece, document=piece.document, extractor=piece.extractor)
     _check_weight(piece, piece.confidence, piece.polarity)
-    if piece.document and not 0 <= piece.start <= piece.end <= length(piece.document):
-        raise BadInput(f"evidence {piece.start}-{piece.end} lies outside document {piece.document!r}: "
-                       f"check the offsets")
+    _check_place(f"evidence {piece.start}-{piece.end}", piece.start, piece.end, piece.document, length(piece.document) if piece.document else sys.maxsize)
 
 @patch
 def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence: Evidence) -> bool:
@@ -659,7 +684,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
-# %% ../nbs/10_graph.ipynb #ff81154c
+# %% ../nbs/10_graph.ipynb #342aa18f
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -667,22 +692,27 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
     Raises:
         BadInput: as `add_fact`; then none of them is added.
     """
-    type_of = cache(lambda key: self.entity(key).type)
+    types_of = cache(self._types)
     length = cache(lambda document: len(self.document(document).text))
 
     def rows() -> Iterator[tuple]:
         for head, relation, tail, piece in facts:
-            ends = type_of(head), type_of(tail)
-            if not self.schema.allows(ends[0], relation, ends[1]):
-                raise BadInput(f"the schema has no {relation!r} from {ends[0]} to {ends[1]} ({head} -> {tail}): "
-                               f"choose one of {', '.join(sorted(self.schema.relations))}, or widen the schema")
+            _check_relation(self.schema, head, types_of(head), relation, tail, types_of(tail))
             _check_evidence(piece, length)
             yield (head, relation, tail, piece.document, piece.start, piece.end, piece.extractor,
                    _rounded(piece.confidence), piece.polarity)
     with self.transaction("facts"):
         return self._insert_all("evidence", rows())
 
-# %% ../nbs/10_graph.ipynb #94ddf01d
+def _check_relation(schema: Schema, head: str, heads: Sequence[str], relation: str, tail: str, tails: Sequence[str]) -> None:
+    "A `BadInput` for no relation at all, or for one that the schema does not have between any of these types."
+    if not (isinstance(relation, str) and relation):
+        raise BadInput(f"a fact from {head!r} to {tail!r} without a relation ({relation!r}): name one")
+    if not any(schema.allows(there, relation, here) for there in heads for here in tails):
+        raise BadInput(f"the schema has no {relation!r} from {' or '.join(heads)} to {' or '.join(tails)} ({head} -> {tail}): "
+                       f"choose one of {', '.join(sorted(schema.relations))}, or widen the schema")
+
+# %% ../nbs/10_graph.ipynb #31191651
 def _entities(keys: str, which: str) -> str:
     "A query for the entities that are present, `keys` being a condition on the keys that stand for a row `e`."
     spoken_of = f"FROM mention WHERE entity {keys}"
@@ -692,7 +722,7 @@ SELECT e.key, coalesce(e.name, (SELECT name {named} ORDER BY key LIMIT 1),
                        (SELECT surface {spoken_of} AND removed = 0
                         GROUP BY surface ORDER BY count(*) DESC, surface LIMIT 1), e.key),
        coalesce(nullif(e.type, ''), (SELECT type {named} AND type != '' ORDER BY key LIMIT 1),
-                (SELECT type {spoken_of} GROUP BY type ORDER BY sum(removed = 0) DESC, type LIMIT 1), ''),
+                (SELECT type {spoken_of} AND removed = 0 GROUP BY type ORDER BY count(*) DESC, type LIMIT 1), ''),
        coalesce((SELECT text FROM description WHERE entity = e.key AND removed = 0),
                 (SELECT text FROM description WHERE entity {keys} AND removed = 0 ORDER BY entity LIMIT 1), '')
 FROM entity e WHERE e.removed = 0 AND {which} AND (
@@ -733,7 +763,7 @@ def _look(self: KnowledgeGraph) -> tuple[_Views, Callable[[Evidence], float] | N
     merged, trusted = self._rows("SELECT EXISTS (SELECT 1 FROM same), EXISTS (SELECT 1 FROM trust WHERE removed = 0)")[0]
     return _MERGING if merged else _PLAIN, self._trusting() if trusted else None
 
-# %% ../nbs/10_graph.ipynb #055430d2
+# %% ../nbs/10_graph.ipynb #a42a715a
 @patch
 def entities(self: KnowledgeGraph) -> list[Entity]:
     "All entities, in order of key."
@@ -756,6 +786,14 @@ def entity(self: KnowledgeGraph, key: str) -> Entity:
     for entity in self._entity(key):
         return entity
     raise BadInput(f"no entity {key!r} in the graph: add it first, or look it up with find()")
+
+@patch
+def _types(self: KnowledgeGraph, key: str) -> tuple[str, ...]:
+    "The types that the schema may take an entity for, its own first: where no dictionary gives one, each that a mention gives it."
+    own, alike = self.entity(key).type, _alike(":key")
+    said = self._rows(f"""SELECT DISTINCT type FROM mention WHERE entity IN {alike} AND removed = 0 AND NOT EXISTS
+        (SELECT 1 FROM entity WHERE key IN {alike} AND removed = 0 AND type != '') ORDER BY 1""", {"key": key}) if self.schema.relations else ()
+    return tuple(dict.fromkeys([own, *(type for type, in said)]))
 
 # %% ../nbs/10_graph.ipynb #ace17104
 _EVIDENCE = 'document, start, "end", extractor, confidence, polarity'
@@ -1237,7 +1275,7 @@ def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     unique = {(each.fact.head, each.fact.relation, each.fact.tail): each for each in found}
     return [unique[triple] for triple in sorted(unique)]
 
-# %% ../nbs/10_graph.ipynb #6aedae81
+# %% ../nbs/10_graph.ipynb #084322ea
 @dataclass(frozen=True)
 class Contradiction:
     "Stated facts that cannot all hold, in order, and what each of them rests on; `kind` as `contradictions` says."
@@ -1248,8 +1286,8 @@ class Contradiction:
 def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
     "Kind of contradiction, and the stated facts that make it."
     concluded, stated = kg._concluded(), [fact for fact in kg.facts() if fact.belief]
-    held = {(each.fact.head, each.fact.relation, each.fact.tail): set(each.premises) for each in concluded}
-    held |= {(fact.head, fact.relation, fact.tail): {fact} for fact in stated}
+    held = {(each.fact.head, each.fact.relation, each.fact.tail): each.premises for each in concluded}
+    held |= {(fact.head, fact.relation, fact.tail): (fact,) for fact in stated}
     rules, type_of = cache(kg.schema.rules_of), {entity.key: entity.type for entity in kg.entities()}
     circles = [(each.fact.relation, set(each.premises)) for each in concluded if each.fact.head == each.fact.tail]
     circles += [(fact.relation, {fact}) for fact in stated if fact.head == fact.tail]
@@ -1262,7 +1300,7 @@ def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
         tails[head, relation].append(tail)
         for other in rules(relation).disjoint:
             if (head, other, tail) in held:
-                yield "disjoint", held[head, relation, tail] | held[head, other, tail]
+                yield "disjoint", {*held[head, relation, tail], *held[head, other, tail]}
     for (head, relation), found in tails.items():
         if rules(relation).functional and len(found) > 1:
             yield "functional", set().union(*(held[head, relation, tail] for tail in found))

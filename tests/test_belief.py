@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss
 from kglearn.belief import (Calibration, Witness, against_gold, answer_fact, before_and_after, facts_to_ask, recalibrate,
                             reliability)
 from kglearn.data import BadInput, Document, Relation
-from kglearn.graph import Evidence, KnowledgeGraph
+from kglearn.graph import Evidence, KnowledgeGraph, posterior
 from kglearn.plots import figure_svg
 
 MANY = settings(max_examples=60, deadline=None)
@@ -280,6 +280,45 @@ def test_facts_to_ask_are_those_of_one_document_that_nobody_answered():
     assert answer_fact(kg, fact, True) and not answer_fact(kg, fact, True) and facts_to_ask(kg) == []
     many = doubtful_forum("-" * 30)
     assert facts_to_ask(many, 5) == facts_to_ask(many, 5) != facts_to_ask(many, 5, seed=1) and len(facts_to_ask(many, 99)) == 30
+
+
+def test_the_last_answer_about_a_sentence_counts_and_other_sentences_count_beside_it():
+    kg = witnessed([("d1", "x", 0.7)])
+    fact, = kg.facts()
+    about, other = Evidence("d1", 0, 5, "x"), Evidence("d1", 2, 5, "x")
+
+    def belief(*answers):
+        twin = kg.copy()
+        for yes, piece in answers:
+            answer_fact(twin, fact, yes, piece)
+        return twin.belief(fact.head, fact.relation, fact.tail)
+    assert belief((False, about)) == posterior(0.7, 0, 1) and belief((False, about), (True, about)) == posterior(0.7, 1, 0)
+    assert belief((True, about), (True, about)) == posterior(0.7, 1, 0) and belief((True, about), (False, None)) == 0.7
+    assert belief((True, about), (True, other), (True, None)) == pytest.approx(posterior(0.7, 3, 0))
+    assert belief((True, about), (False, about), (True, about), (False, about)) == posterior(0.7, 0, 1)
+
+
+def test_an_answer_goes_with_the_sentence_that_it_was_about():
+    kg = witnessed([("d1", "x", 0.7), ("d2", "x", 0.7)])
+    fact, = kg.facts()
+    answer_fact(kg, fact, False, Evidence("d1", 0, 5, "x"))
+    kg.forget("d1")
+    assert kg.belief(fact.head, fact.relation, fact.tail) == pytest.approx(0.7)
+    answer_fact(kg, fact, False)
+    kg.forget("d2")
+    assert kg.belief(fact.head, fact.relation, fact.tail) == pytest.approx(0.05)
+
+
+def test_an_answer_before_a_merge_is_corrected_after_it():
+    kg = witnessed([("d1", "x", 0.7)])
+    fact, = kg.facts()
+    answer_fact(kg, fact, False, Evidence("d1", 0, 5, "x"))
+    kg.add_entity("a2", "a2", "thing")
+    kg.merge("a2", fact.head)
+    merged, = kg.facts()
+    assert merged.head == "a2" and merged.belief == posterior(0.7, 0, 1)
+    answer_fact(kg, merged, True, Evidence("d1", 0, 5, "x"))
+    assert kg.belief("a2", fact.relation, fact.tail) == posterior(0.7, 1, 0)
 
 
 def test_a_fact_of_a_dictionary_has_no_sentence_to_show():

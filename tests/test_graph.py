@@ -88,14 +88,43 @@ def test_a_dictionary_may_come_first_or_last(documents, number):
 
 
 @MANY
-@given(documents(), st.integers(0, 5))
-def test_forgetting_is_never_having_read(documents, number):
+@given(documents(), st.integers(0, 5), st.booleans())
+def test_forgetting_is_never_having_read(documents, number, in_a_dictionary_without_types):
     document = documents[number % len(documents)]
-    kg = read(documents)
+
+    def begun():
+        kg = KnowledgeGraph()
+        if in_a_dictionary_without_types:
+            kg.add_entity(document.mentions[0].entity, "its name", "")
+        return kg
+    kg = read(documents, begun())
     assert kg.forget(document.id)
-    assert said(kg) == said(read(other for other in documents if other != document))
+    assert said(kg) == said(read((other for other in documents if other != document), begun()))
     add_gold(kg, document)
-    assert said(kg) == said(read(documents))
+    assert said(kg) == said(read(documents, begun()))
+
+
+def test_an_entry_without_a_type_loses_that_of_forgotten_mentions():
+    kg = KnowledgeGraph()
+    kg.add_entity("x:1", "ache", "")
+    kg.add_document(Document("d", "An ache."))
+    kg.add_mention("d", 3, 7, "symptom", "x:1")
+    assert kg.entity("x:1").type == "symptom"
+    kg.forget("d")
+    assert kg.entity("x:1").type == ""
+
+
+def test_an_entry_without_a_type_is_joined_as_any_type_that_a_mention_gives_it():
+    kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_entity("x:1", "ache", ""), kg.add_entity("m", "aspirin", "medicine")
+    kg.add_document(Document("d", "Ache, ache and aspirin."))
+    with pytest.raises(BadInput, match="no 'treats' from medicine to "):
+        kg.add_fact("m", "treats", "x:1", Evidence("d", 0, 23, "pattern"))
+    kg.add_mention("d", 0, 4, "medicine", "x:1", "a"), kg.add_mention("d", 0, 4, "medicine", "x:1", "b"), kg.add_mention("d", 6, 10, "symptom", "x:1")
+    kg.add_mention("d", 15, 22, "symptom", "m")
+    assert kg.entity("x:1").type == "medicine" and kg.add_fact("m", "treats", "x:1", Evidence("d", 0, 23, "pattern"))
+    with pytest.raises(BadInput, match="no 'treats' from medicine or symptom to medicine"):
+        kg.add_fact("x:1", "treats", "m", Evidence("d", 0, 23, "pattern"))
 
 
 @MANY
@@ -374,6 +403,16 @@ def test_contradictions_are_those_that_the_rules_name(kg):
     assert contradictions(kg, min_belief=1) == [] and kinds <= {"functional", "disjoint", "cycle"}
 
 
+def test_a_long_ring_is_one_contradiction_with_all_its_facts():
+    kg = KnowledgeGraph(schema=Schema(rules={"is_a": Rules(transitive=True)}))
+    for key in range(60):
+        kg.add_entity(f"{key:02}", "a thing", "thing")
+    ring = [(f"{key:02}", "is_a", f"{(key + 1) % 60:02}") for key in range(60)]
+    kg.add_facts((*fact, Evidence("", 0, 0, "dictionary")) for fact in ring)
+    found, = contradictions(kg)
+    assert found.kind == "cycle" and [(fact.head, fact.relation, fact.tail) for fact in found.facts] == ring
+
+
 def test_within_goes_as_far_as_it_is_told():
     kg = clinic_graph()
 
@@ -563,6 +602,20 @@ def small():
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", -1, 5, "gold")), "lies outside"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 9, 5, "gold")), "lies outside"),
     (lambda kg: kg.add_mention("d", -1, 5, "medicine", "m"), "lies outside"),
+    (lambda kg: kg.add_mention("d", 0.0, 5, "medicine", "m"), "lies outside"),
+    (lambda kg: kg.add_mention("d", 0, 5, None, "m"), "its type is None"),
+    (lambda kg: kg.add_mention("d", 0, 5, "medicine", None), "its entity is None"),
+    (lambda kg: kg.add_entity("k", None, "medicine"), "its name is None"),
+    (lambda kg: kg.add_entity("k", "name", "medicine", [7]), "its alias is 7"),
+    (lambda kg: kg.add_fact("m", None, "s", Evidence("d", 0, 23, "gold")), "without a relation"),
+    (lambda kg: kg.add_fact("m", "", "s", Evidence("d", 0, 23, "gold")), "without a relation"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence(None, 0, 23, "gold")), "its document is None"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, None)), "its extractor is None"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", None)), "confidence"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", "0.5")), "confidence"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 2.5, "gold")), "lies outside"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("", 0, 2 ** 70, "gold")), "lies outside"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("", -1, 0, "gold")), "lies outside"),
     (lambda kg: kg.merge("m", "m"), "with itself"),
     (lambda kg: kg.merge("m", "x"), "no entity 'x'"),
     (lambda kg: kg.merge("x", "m"), "no entity 'x'"),
@@ -1153,6 +1206,8 @@ def test_a_relation_that_the_schema_does_not_have_is_refused_between_untyped_ent
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"types": "disease"}', '{"types": [], "relations": {"treats": ["medicine", "disease"]}}',
+                                  '{"types": [], "relatons": {}}', '{"types": [], "rules": {"treats": {"symmetric": "yes"}}}',
+                                  '{"types": [], "rules": {"treats": {"inverse": 1}}}', '{"types": [], "rules": {"treats": {"transitive": 1}}}',
                                   '{"types": [], "relations": {"treats": [["medicine"]]}}', '{"types": [], "rules": {"treats": {"disjoint": "causes"}}}'])
 def test_what_is_no_schema_is_said_to_be_none(text):
     with pytest.raises(BadInput, match="not a schema"):
