@@ -6,12 +6,13 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'SHARD', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types', 'word_labels',
            'labelled_mentions', 'LinearTagger', 'counted', 'Counts', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #809506b9
+# %% ../nbs/15_reader.ipynb #a6f693a2
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from itertools import product
 from unicodedata import normalize
 
 from fastcore.basics import patch
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from .cluster import map_with, shards_of
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
 from .graph import Evidence, KnowledgeGraph
-from .linking import EXACT, Linker, _american, link, long_forms, names_of
+from .linking import EXACT, Linker, _american, long_forms, names_of, spellings_of
 from .relations import PatternRelater, _chance, _Words
 from .text import Encoder, normalise, sentences, shared_encoder, windows, words
 
@@ -98,7 +99,7 @@ class _Book:
         place = bisect_left(self.keys, start)
         return place < len(self.keys) and self.keys[place].startswith(start)
 
-# %% ../nbs/15_reader.ipynb #020b750a
+# %% ../nbs/15_reader.ipynb #6e52eb57
 class DictionaryTagger:
     """Finds names of a dictionary in a text: leftmost, then longest, on word boundaries, whatever their spelling (see `spelling_key`).
 
@@ -114,7 +115,7 @@ class DictionaryTagger:
         self.names = {name: entry for name, entry in names_of(entries).items() if any(map(str.isalpha, name))}
         # In reverse, so that of two names with one key the first is kept.
         self.book = _Book({spelling_key(name): entry for name, entry in reversed(self.names.items())})
-        self.capitals = _only_in_capitals(entries)
+        self.capitals, self.spelt = _only_in_capitals(entries), spellings_of(entries)
 
     def fit(self, documents: Iterable[Document]) -> "DictionaryTagger":
         "A dictionary has nothing to learn."
@@ -129,7 +130,7 @@ def _only_in_capitals(entries: Iterable[DictionaryEntry]) -> set[str]:
     short = [name for entry in entries for name in entry.names if len(name) <= 4]
     return {spelling_key(name) for name in short if name.isupper()} - {spelling_key(name) for name in short if not name.isupper()}
 
-# %% ../nbs/15_reader.ipynb #2370d8aa
+# %% ../nbs/15_reader.ipynb #0bd9e189
 @patch
 def _names_from(self: DictionaryTagger, pieces: Sequence[str], first: int, explained: _Book) -> list[tuple[int, str]]:
     "Last word and key of each name that begins with a word, the longest first."
@@ -145,12 +146,13 @@ def _names_from(self: DictionaryTagger, pieces: Sequence[str], first: int, expla
 def _meaning(self: DictionaryTagger, surface: str, key: str, explained: _Book) -> DictionaryEntry | None:
     "The entry that a name means in a text which explains some of its abbreviations; none if it means nothing the dictionary has."
     if surface.islower():
-        return None if key in self.capitals else self._entry(normalise(surface), key)
-    return explained.entries[key] if key in explained.entries else self._entry(normalise(surface), key)
+        return None if key in self.capitals else self._entry(surface, key)
+    return explained.entries[key] if key in explained.entries else self._entry(surface, key)
 
 @patch
-def _entry(self: DictionaryTagger, name: str, key: str) -> DictionaryEntry | None:
-    return self.names.get(name) or self.book.entries.get(key)
+def _entry(self: DictionaryTagger, surface: str, key: str) -> DictionaryEntry | None:
+    "By the exact spelling where several entries bear the name, then by the normalised name, then by any spelling."
+    return next(iter(self.spelt.get(surface, {}).values()), None) or self.names.get(normalise(surface)) or self.book.entries.get(key)
 
 # %% ../nbs/15_reader.ipynb #27cee03c
 @patch
@@ -309,7 +311,7 @@ def __repr__(self: Counts) -> str:
 def _repr_html_(self: Counts) -> str:
     return self._table()._repr_html_()
 
-# %% ../nbs/15_reader.ipynb #86caf716
+# %% ../nbs/15_reader.ipynb #373b2136
 @dataclass(repr=False)
 class ReadReport(Counts):
     "What a reading gave, and everything that was not used; `told` is what tagger and relater have counted themselves."
@@ -323,6 +325,7 @@ class ReadReport(Counts):
     by_likeness: int = counted("mentions linked by likeness and not by an exact name: worth a look")
     new_names: int = counted("mentions linked to a name of their own")
     facts: int = counted("pieces of evidence added")
+    said_again: int = counted("mentions and pieces of evidence that were given twice for one place: kept once")
     rejected_by_schema: int = counted("facts that were found, and that the schema does not allow")
     unreadable_script: int = counted("mentions whose name the encoder cannot read, or not all of it: linked by their letters only")
     told: dict[str, Counts] = field(default_factory=dict)
@@ -386,12 +389,12 @@ class Reader:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #240e149a
+# %% ../nbs/15_reader.ipynb #46e3d7d2
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
     tagged = list(self.tagger.tag(documents))
-    exact = [link(document, found, self.linker.names, self.linker.namesakes) for document, found in zip(documents, tagged, strict=True)]
+    exact = [self.linker.exact(document, found) for document, found in zip(documents, tagged, strict=True)]
     linked = [self.linker.refine(*each) for each in zip(documents, tagged, exact)]
     return [self._reading(*each) for each in zip(documents, exact, linked, self.relater.relate(documents, linked), strict=True)]
 
@@ -424,7 +427,7 @@ def _analysed(self: Reader, documents: Sequence[Document]) -> tuple[list[Reading
     readings = self.analyse(documents)
     return readings, {part: counts - before[part] for part, counts in self._told().items()}
 
-# %% ../nbs/15_reader.ipynb #9e39f4fb
+# %% ../nbs/15_reader.ipynb #26c05bf7
 SHARD = 64  # documents that are analysed together
 
 @patch
@@ -444,7 +447,7 @@ def read(self: Reader, documents: Iterable[Document], progress: str = "", engine
     report, last = ReadReport(), {}
     for document in documents:
         report.documents += 1
-        last[document.id] = document
+        last[document.id] = _told_before(document, last.get(document.id))
     kept = {id: self._kept(document) for id, document in last.items()}
     fresh, readings = [document for id, document in last.items() if not kept[id]], []
     retold = [document for id, document in last.items() if kept[id] and not _tells_no_more(document, *kept[id][0])]
@@ -457,11 +460,17 @@ def read(self: Reader, documents: Iterable[Document], progress: str = "", engine
     report.unchanged = report.documents - self._write(readings, retold, report, progress)
     return report
 
-# %% ../nbs/15_reader.ipynb #9f63719a
+# %% ../nbs/15_reader.ipynb #202e39d3
 @patch
 def _kept(self: Reader, document: Document) -> list[tuple[str, str]]:
     "Source and date of this document as the graph has it; nothing if it has not got it, word for word."
     return self.kg._rows("SELECT source, date FROM document WHERE id = ? AND text = ? AND removed = 0", (document.id, document.text))
+
+def _told_before(document: Document, before: Document | None) -> Document:
+    "A document with the source and date that the same text was given with before, where it has none itself."
+    if before is None or before.text != document.text:
+        return document
+    return replace(document, source=document.source or before.source, date=document.date or before.date)
 
 def _tells_no_more(document: Document, source: str, date: str) -> bool:
     "Whether a document gives no other source or date than these."
@@ -478,7 +487,7 @@ def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document]
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #c497481a
+# %% ../nbs/15_reader.ipynb #3cb89f1c
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -491,18 +500,28 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     report.without_names += not reading.mentions
     report.cut_sentences += sum(reading.cuts)
     report.unreadable_script += reading.unreadable
-    self.kg.add_mentions(reading.document.id, [(mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence, 1)
-                                               for mention in reading.mentions])
+    new = self.kg.add_mentions(reading.document.id, [(mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence, 1)
+                                                     for mention in reading.mentions])
+    report.said_again += len(reading.mentions) - new
     self._add_facts(reading, report)
     return True
 
 @patch
+def _types(self: Reader, reading: Reading, key: str) -> set[str]:
+    "What a document takes an entity for, unless a dictionary tells: other documents have no say, whichever is read first."
+    types = set(self.kg._types(key))
+    return types & {mention.type for mention in reading.mentions if mention.entity == key} or types
+
+@patch
 def _add_facts(self: Reader, reading: Reading, report: ReadReport) -> None:
     "Put in what the schema allows, and count the rest."
-    type_of = cache(lambda key: self.kg.entity(key).type)
+    types_of = cache(partial(self._types, reading))
     try:
-        allowed = [fact for fact in reading.facts if self.kg.schema.allows(type_of(fact[0]), fact[1], type_of(fact[2]))]
-        report.facts += self.kg.add_facts(allowed)
+        allowed = [(head, relation, tail, piece) for head, relation, tail, piece in reading.facts
+                   if any(self.kg.schema.allows(*ends) for ends in product(types_of(head), [relation], types_of(tail)))]
+        new = self.kg.add_facts(allowed)
     except BadInput as error:
         raise BadInput(f"{type(self.relater).__name__} has found in document {reading.document.id!r} what no graph can keep: {error}") from error
+    report.facts += new
+    report.said_again += len(allowed) - new
     report.rejected_by_schema += len(reading.facts) - len(allowed)

@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from kglearn import linking
 from kglearn.data import BadInput, DictionaryEntry, Document, Mention, clinic_lexicon, load_clinic
 from kglearn.graph import CLINIC_SCHEMA
-from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, name_loss, names_of, namesakes_of, tune_names
+from kglearn.linking import EXACT, Linker, NameIndex, link, link_accuracy, long_forms, medical_wordings, name_loss, names_of, namesakes_of, spellings_of, tune_names
 from kglearn.text import Encoder, normalise, tiny_encoder, words
 
 MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -379,3 +379,21 @@ def test_tuned_weights_lie_halfway(monkeypatch):
     monkeypatch.setattr(linking, "_tuned", tripled)
     tuned = tune_names(encoder, LEXICON).model
     assert all(torch.allclose(new, 2 * old) for old, new in zip(encoder.model.parameters(), tuned.parameters()))
+
+
+CAPITALS = [DictionaryEntry("aid", "device", ("aids", "hearing aid")), DictionaryEntry("hiv", "disease", ("acquired immunodeficiency", "AIDS")),
+            DictionaryEntry("copd", "disease", ("obstructed lungs", "COLD")), DictionaryEntry("cold", "disease", ("cold",)), DictionaryEntry("any", "", ("Cold",))]
+
+
+@pytest.mark.parametrize("threshold", [EXACT, 0.5])
+@pytest.mark.parametrize("surface, type, entity", [
+    ("COLD", "disease", "copd"), ("cold", "disease", "cold"), ("Cold", "disease", "any"), ("cOLD", "disease", "cold"), ("COLD", "test", "any"),
+    ("AIDS", "disease", "hiv"), ("AIDS", "term", "hiv"), ("aids", "term", "aid"), ("AIDS", "device", "aid"), ("aids", "disease", "hiv")])
+def test_the_exact_spelling_comes_before_the_normalised_name(surface, type, entity, threshold):
+    linker = Linker(CAPITALS, threshold=threshold)
+    assert [found.entity for found in linker.link(Document("", surface), [Mention(0, len(surface), type)])] == [entity]
+    assert {entry.id for entry in CAPITALS} == linker.entities
+
+
+def test_spellings_are_looked_up_only_where_several_entries_bear_the_name():
+    assert spellings_of(LEXICON) == {} and set(spellings_of(CAPITALS)) == {"aids", "AIDS", "COLD", "cold", "Cold"}

@@ -6,6 +6,7 @@ import sys
 import time
 from copy import copy
 from dataclasses import dataclass
+from itertools import permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -283,7 +284,7 @@ def test_the_report_accounts_for_everything(tiny, texts):
     report = r.read(documents)
     assert report.documents == len(documents) and report.documents - report.unchanged == len(r.kg.documents())
     assert report.mentions == len(r.kg.mentions()) == report.in_dictionary + report.new_names
-    assert report.facts == sum(len(r.kg.evidence(f.head, f.relation, f.tail)) for f in r.kg.facts()) and report.rejected_by_schema == 0
+    assert report.facts == sum(len(r.kg.evidence(f.head, f.relation, f.tail)) for f in r.kg.facts()) and report.rejected_by_schema == 0 == report.said_again
     assert "<script" not in report._repr_html_()
 
 
@@ -418,9 +419,7 @@ class Everything:
 
 def test_a_fact_against_the_schema_is_counted_and_not_kept(tiny):
     kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
-    for number in range(3):
-        kg.add_document(Document(f"before{number}", "codeine"))
-        kg.add_mention(f"before{number}", 0, 7, "test", "medicine:codeine")
+    kg.add_entity("medicine:codeine", "codeine", "test")
     report = Reader(kg, DictionaryTagger(LEXICON), LEXICON, encoder=tiny).read([Document("d", "Codeine causes nausea.")])
     assert report.rejected_by_schema == 1 and report.facts == 0 and not list(kg.facts())
 
@@ -535,7 +534,7 @@ def test_the_report_shows_every_count_as_a_table(tiny):
     assert (report.documents, report.unchanged, report.without_names, report.long_documents) == (5, 1, 1, 1)
     assert report.unreadable_script == 2 and report.new_names == 2 and report.cut_sentences >= 2
     table = report._repr_html_()
-    assert len(report.rows()) == 12 and all(f">{count}<" in table and f">{name}<" in table and f">{meaning}<" in table
+    assert len(report.rows()) == 13 and all(f">{count}<" in table and f">{name}<" in table and f">{meaning}<" in table
                                             for name, count, meaning in report.rows() if count)
     assert not any(f">{name}<" in table for name, count, _ in report.rows() if not count)
 
@@ -565,7 +564,7 @@ def test_of_many_facts_those_are_counted_that_are_new_and_those_that_the_schema_
             return [[(*fact, Evidence(document.id, 0, 7, "x", 0.5 + number / 10)) for number, fact in enumerate(facts)] for document in documents]
     r = reader(tiny, relater=Busy())
     report = r.read([Document(id, "Codeine causes nausea.") for id in "ab"])
-    assert (report.facts, report.rejected_by_schema) == (2, 6)
+    assert (report.facts, report.said_again, report.rejected_by_schema) == (2, 2, 6)
     assert [[piece.confidence for piece in r.kg.evidence(*FACT)], len(list(r.kg.facts()))] == [[0.7, 0.7], 1], "the surer of two stays"
 
 
@@ -625,3 +624,47 @@ def test_a_source_that_is_told_at_the_second_reading_is_kept(tiny):
     facts = r.kg.fingerprint(), list(r.kg.facts())
     assert r.read([Document("d", "Aspirin treats headache.", "journal", "2020")]).unchanged == 1
     assert r.kg.document("d").source == "journal" and list(r.kg.facts()) == facts[1] and r.kg.fingerprint() != facts[0]
+
+
+def test_one_text_with_and_without_a_source_in_one_reading_keeps_the_source(tiny):
+    told, bare, other = Document("d", "Aspirin.", "journal", "2020"), Document("d", "Aspirin."), Document("d", "Aspirin!")
+    for given, source in (([told, bare], "journal"), ([bare, told], "journal"), ([bare], ""), ([told, other], "")):
+        r, apart = reader(tiny), reader(tiny)
+        r.read(given)
+        for document in given:
+            apart.read([document])
+        assert r.kg.document("d").source == source and r.kg.fingerprint() == apart.kg.fingerprint()
+
+
+class Undecided:
+    "Tagger and relater: an ache is a symptom in the documents a, and a test in the others."
+    def tag(self, documents):
+        return [[Mention(0, 4, "symptom" if document.id[0] == "a" else "test", "x:ache"), Mention(9, 12, "disease", "d:flu")] for document in documents]
+
+    def relate(self, documents, mentions):
+        return [[("d:flu", "has_symptom", "x:ache", Evidence(document.id, 0, 13, "x"))] for document in documents]
+
+
+@pytest.mark.parametrize("order", list(permutations(["a1", "b1", "b2"])))
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_an_entry_without_a_type_has_that_of_each_document_whatever_was_read_before(tiny, order, cut):
+    kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_entity("x:ache", "ache", ""), kg.add_entity("d:flu", "flu", "disease")
+    r, documents = Reader(kg, Undecided(), relater=Undecided(), encoder=tiny), [Document(id, "Ache and flu.") for id in order]
+    rejected = [r.read(portion).rejected_by_schema for portion in (documents[:cut], documents[cut:])]
+    assert [piece.document for piece in kg.evidence("d:flu", "has_symptom", "x:ache")] == ["a1"] and sum(rejected) == 2
+
+
+def test_mentions_that_are_given_twice_are_kept_once_and_counted(tiny):
+    class Stutterer:
+        def tag(self, documents):
+            return [[Mention(0, 7, "medicine")] * 3 for _ in documents]
+    report = Reader(KnowledgeGraph(), Stutterer(), encoder=tiny).read([Document("d", "Aspirin.")])
+    assert (report.mentions, report.said_again) == (3, 2)
+
+
+def test_two_entries_that_differ_in_capitals_are_told_apart(tiny):
+    entries = [DictionaryEntry("cold", "disease", ("cold", "common cold")), DictionaryEntry("copd", "disease", ("chronic obstructive lung disease", "COLD"))]
+    r = Reader(KnowledgeGraph(), DictionaryTagger(entries), entries, encoder=tiny)
+    r.read([Document("d", "COLD is no cold. Colds pass.")])
+    assert [(mention.surface, mention.entity) for mention in r.kg.mentions()] == [("COLD", "copd"), ("cold", "cold"), ("Colds", "cold")]
