@@ -456,6 +456,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'kglearn.interchange.Ontology.__repr__': ( 'interchange.html#ontology.__repr__',
                                                                                 'kglearn/interchange.py'),
                                      'kglearn.interchange._add_entity': ('interchange.html#_add_entity', 'kglearn/interchange.py'),
+                                     'kglearn.interchange._answers': ('interchange.html#_answers', 'kglearn/interchange.py'),
                                      'kglearn.interchange._attributes': ('interchange.html#_attributes', 'kglearn/interchange.py'),
                                      'kglearn.interchange._checked': ('interchange.html#_checked', 'kglearn/interchange.py'),
                                      'kglearn.interchange._contexts': ('interchange.html#_contexts', 'kglearn/interchange.py'),

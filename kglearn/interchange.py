@@ -444,7 +444,7 @@ def _record(graph: "RDFGraph", table: str, subject) -> dict:
             record[column] = found[0]
     return record
 
-# %% ../nbs/12_interchange.ipynb #d53ca72b
+# %% ../nbs/12_interchange.ipynb #b59aeb2b
 def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
     """What a SPARQL query finds.
 
@@ -455,7 +455,7 @@ def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
     Returns:
         A row for each solution; `None` where a variable has no value. For an ASK one cell, true or false.
     Raises:
-        BadInput: not SPARQL, or a query that would reach out to the network (FROM, SERVICE).
+        BadInput: not SPARQL, one that would reach out to the network (FROM, SERVICE), or one that this one graph cannot answer (GRAPH, a broken regular expression).
     """
     rdflib = _extra("rdflib")
     from rdflib.plugins.sparql import prepareQuery
@@ -465,8 +465,17 @@ def sparql(graph: "RDFGraph", query: str, **values: object) -> Table:
         raise BadInput(f"not a SPARQL query ({' '.join(str(error).split())[:160]}): mend it") from None
     if prepared.algebra.get("datasetClause") or _has_service(prepared.algebra):
         raise BadInput("the query reaches out to the network (FROM or SERVICE): load what it needs into the graph")
-    result = graph.query(prepared, initBindings={name: value if isinstance(value, rdflib.term.Node)
-                                                 else rdflib.Literal(value) for name, value in values.items()})
+    bound = {name: value if isinstance(value, rdflib.term.Node) else rdflib.Literal(value) for name, value in values.items()}
+    try:
+        return _answers(graph.query(prepared, initBindings=bound))
+    except BadInput:
+        raise
+    except Exception as error:  # a regular expression's, and bare ones; rows are worked out one by one
+        raise BadInput(f"a SPARQL query that cannot be answered here ({' '.join(str(error).split())[:160]}): mend it") from None
+
+def _answers(result) -> Table:
+    "The solutions of a SELECT or ASK query."
+    import rdflib
     if result.type not in ("SELECT", "ASK"):
         raise BadInput(f"a {result.type} query gives a graph: ask with SELECT or ASK")
     if result.type == "ASK":
@@ -783,17 +792,18 @@ class Ontology:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in self.left_out.items())
         return f"Ontology(terms: {len(self.entries)}, facts: {len(self.facts)}; left out: {reasons or 'nothing'})"
 
-# %% ../nbs/12_interchange.ipynb #c220b724
+# %% ../nbs/12_interchange.ipynb #df76ccc0
 def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relation], left_out: Counter) -> Ontology:
     "An ontology whose facts join its own terms, and whose `is_a` leads nowhere in a circle."
     import networkx
     if not entries:
         raise BadInput(f"{path}: holds no term: give an ontology or a glossary")
-    known, good = {entry.id for entry in entries}, {}
+    known, good = {id: entry.id for entry in entries for id in (*entry.also, entry.id)}, {}
     for fact in facts:
+        fact = replace(fact, head=known.get(fact.head, fact.head), tail=known.get(fact.tail, fact.tail))
         if fact.head == fact.tail:
             left_out["relations of a term with itself"] += 1
-        elif {fact.head, fact.tail} <= known:
+        elif fact.head in known and fact.tail in known:
             good[fact] = None
         else:
             left_out["relations with a term that is not there"] += 1
@@ -826,7 +836,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
-# %% ../nbs/12_interchange.ipynb #dca98386
+# %% ../nbs/12_interchange.ipynb #0bb1af16
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -848,7 +858,8 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
             names += [name for name, scope in synonyms if scope == "EXACT"]
             own_type = type or (tags["namespace"] or [namespace])[0]
             description = "".join(_obo_text(_OBO_QUOTED.match(value)[1]) for value in tags["def"][:1])
-            entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names)), description=description))
+            also = tuple(value.split()[0] for value in tags["alt_id"] if value)
+            entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names)), also, description))
             facts += [Relation(id, "is_a", value.split()[0]) for value in tags["is_a"]]
             facts += [Relation(id, *value.split()[:2]) for value in tags["relationship"]]
     return _ontology(path, entries, facts, +left_out)

@@ -499,6 +499,18 @@ def test_what_is_obsolete_may_be_commented_and_only_a_line_feed_ends_a_line(tmp_
     assert [(entry.id, entry.description) for entry in found.entries] == [("A:2", "one\u2028two")] and found.left_out == {"obsolete terms": 1}
 
 
+def test_an_old_id_of_a_term_means_the_term(tmp_path):
+    (tmp_path / "a.obo").write_text("[Term]\nid: A:1\nname: thing\nalt_id: A:7 ! merged\nalt_id: A:8\n\n[Term]\nid: A:2\nname: part\nis_a: A:8\n", encoding="utf-8")
+    found = read_ontology(tmp_path / "a.obo")
+    assert [entry.also for entry in found.entries] == [("A:7", "A:8"), ()] and found.facts == (Relation("A:2", "is_a", "A:1"),) and found.left_out == {}
+
+
+@each("query", ["SELECT * { GRAPH ?g { ?s ?p ?o } }", "SELECT * { ?s ?p ?o FILTER(regex(str(?o), '(')) }"])
+def test_a_query_that_cannot_be_answered_is_one_clear_error(query):
+    with pytest.raises(BadInput, match="cannot be answered here"):
+        sparql(to_rdf(clinic_graph()), query)
+
+
 @each("parent, wanted", [("cold", "disease:cold"), ("symptom:cold", "symptom:cold"), ("weather", "weather:weather")])
 def test_a_parent_is_of_the_same_type_where_a_name_has_several(tmp_path, parent, wanted):
     (tmp_path / "a.csv").write_text(f"name,type,parent\ncold,disease,\ncold,symptom,\nweather,weather,\ncommon cold,disease,{parent}\n", encoding="utf-8")
