@@ -531,6 +531,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'kglearn.linking.Linker.learn': ('linking.html#linker.learn', 'kglearn/linking.py'),
                                  'kglearn.linking.Linker.link': ('linking.html#linker.link', 'kglearn/linking.py'),
                                  'kglearn.linking.Linker.refine': ('linking.html#linker.refine', 'kglearn/linking.py'),
+                                 'kglearn.linking.Linker.scored': ('linking.html#linker.scored', 'kglearn/linking.py'),
                                  'kglearn.linking.NameIndex': ('linking.html#nameindex', 'kglearn/linking.py'),
                                  'kglearn.linking.NameIndex.__init__': ('linking.html#nameindex.__init__', 'kglearn/linking.py'),
                                  'kglearn.linking.NameIndex._compared': ('linking.html#nameindex._compared', 'kglearn/linking.py'),

@@ -446,22 +446,30 @@ def _alike(self: Linker, names: Sequence[str], types: Sequence[str], k: int) -> 
     return [Candidates(Candidate(entry.id, name, entry.type, score) for name, score in each for entry in self._bearers(name))
             for each in self.index.nearest(names, k, among)]
 
-# %% ../nbs/13_linking.ipynb #0a33ba0a
+# %% ../nbs/13_linking.ipynb #18aed7d3
 @patch
 def link(self: Linker, document: Document, mentions: Iterable[Mention]) -> list[Mention]:
     """Give each mention its entity: exact, else the likest entity of its type from the threshold on, else a new one.
 
     A pure function of the mention, its document, the dictionary and the threshold.
     """
+    return [mention for mention, _ in self.scored(document, mentions)]
+
+@patch
+def scored(self: Linker, document: Document, mentions: Iterable[Mention]) -> list[tuple[Mention, float]]:
+    """What `link` gives, each mention with a score from 0 to 1: how sure its link is.
+
+    That of a guess is its likeness, or the probability that a linker which has learnt gives it. Exact names and new entities are no guesses, and have 1.
+    """
     mentions = list(mentions)
     return self.refine(document, mentions, self.exact(document, mentions))
 
 @patch
-def refine(self: Linker, document: Document, mentions: Sequence[Mention], exact: Sequence[Mention]) -> list[Mention]:
-    "Mentions as exact names have linked them, those that they have left open linked by likeness from the threshold on."
+def refine(self: Linker, document: Document, mentions: Sequence[Mention], exact: Sequence[Mention]) -> list[tuple[Mention, float]]:
+    "Mentions as exact names have linked them, those that they have left open linked by likeness from the threshold on; scores as in `scored`."
     if self.threshold > 1:
-        return list(exact)
-    return [replace(mention, entity=found[0].entity) if found and found[0].score >= self.threshold else mention
+        return [(mention, 1.0) for mention in exact]
+    return [(replace(mention, entity=found[0].entity), min(max(found[0].score, 0.0), 1.0)) if found and found[0].score >= self.threshold else (mention, 1.0)
             for mention, found in zip(exact, self._likest(document, mentions, exact))]
 
 @patch

@@ -339,7 +339,7 @@ class ReadReport(Counts):
         "Add what a part of the reader has counted."
         self.told[part] = self.told[part] + counts if part in self.told else counts
 
-# %% ../nbs/15_reader.ipynb #ca171571
+# %% ../nbs/15_reader.ipynb #770bb181
 @dataclass(frozen=True)
 class Reading:
     """What one document says, before any of it is in a graph.
@@ -348,6 +348,7 @@ class Reading:
 
     Args:
         mentions: each with its entity.
+        scores: how sure the link of each is, from 0 to 1; see `Linker.scored`.
         facts: head, relation, tail and evidence of each.
         by_likeness: how many of the mentions an exact name would have linked otherwise.
         cuts: for each end of a window but the last, whether it cut a sentence in two.
@@ -355,12 +356,13 @@ class Reading:
     """
     document: Document
     mentions: tuple[Mention, ...]
+    scores: tuple[float, ...]
     facts: tuple[tuple[str, str, str, Evidence], ...]
     by_likeness: int
     cuts: tuple[bool, ...]
     unreadable: int
 
-# %% ../nbs/15_reader.ipynb #d8af66cd
+# %% ../nbs/15_reader.ipynb #6e7b396f
 class Reader:
     """Reads documents into a graph: tag, link, relate, commit.
 
@@ -371,7 +373,7 @@ class Reader:
         linker: links by likeness too, with a dictionary of its own; in the dictionary's place.
         relater: anything with `relate(documents, mentions)`, such as those of `kglearn.relations`; cues for the relations of the
             graph's schema by default.
-        confidence: chance that what the tagger finds is right, above 0 and at most 1.
+        confidence: chance that what the tagger finds is right, above 0 and at most 1. A mention that is linked by a guess has that times the guess's score.
         encoder: the frozen encoder, which tells what script it can read.
     Raises:
         BadInput: the confidence is no such chance, or the tagger's mentions would be signed "gold" or "answer", as what people say is.
@@ -389,20 +391,21 @@ class Reader:
         "A reader travels without its graph: analysing needs none."
         return vars(self) | {"kg": None}
 
-# %% ../nbs/15_reader.ipynb #46e3d7d2
+# %% ../nbs/15_reader.ipynb #53552491
 @patch
 def analyse(self: Reader, documents: Sequence[Document]) -> list[Reading]:
     "Tag, link and relate documents, all of them at once, without a look at the graph."
     tagged = list(self.tagger.tag(documents))
     exact = [self.linker.exact(document, found) for document, found in zip(documents, tagged, strict=True)]
-    linked = [self.linker.refine(*each) for each in zip(documents, tagged, exact)]
-    return [self._reading(*each) for each in zip(documents, exact, linked, self.relater.relate(documents, linked), strict=True)]
+    scored = [self.linker.refine(*each) for each in zip(documents, tagged, exact)]
+    linked = [[mention for mention, _ in found] for found in scored]
+    return [self._reading(*each) for each in zip(documents, exact, scored, self.relater.relate(documents, linked), strict=True)]
 
 @patch
-def _reading(self: Reader, document: Document, exact: Sequence[Mention], mentions: Sequence[Mention], facts: Sequence[tuple]) -> Reading:
-    by_likeness = sum(old != new for old, new in zip(exact, mentions))
-    unreadable = sum(not self.encoder.readable(normalise(document.surface(mention))) for mention in mentions)
-    return Reading(document, tuple(mentions), tuple(facts), by_likeness, self._cuts(document.text), unreadable)
+def _reading(self: Reader, document: Document, exact: Sequence[Mention], scored: Sequence[tuple[Mention, float]], facts: Sequence[tuple]) -> Reading:
+    by_likeness = sum(old != new for old, (new, _) in zip(exact, scored))
+    unreadable = sum(not self.encoder.readable(normalise(document.surface(mention))) for mention, _ in scored)
+    return Reading(document, *map(tuple, zip(*scored) if scored else ((), ())), tuple(facts), by_likeness, self._cuts(document.text), unreadable)
 
 @patch
 def _cuts(self: Reader, text: str) -> tuple[bool, ...]:
@@ -487,7 +490,7 @@ def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document]
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #3cb89f1c
+# %% ../nbs/15_reader.ipynb #4ea03b18
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -500,8 +503,9 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     report.without_names += not reading.mentions
     report.cut_sentences += sum(reading.cuts)
     report.unreadable_script += reading.unreadable
-    new = self.kg.add_mentions(reading.document.id, [(mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, self.confidence, 1)
-                                                     for mention in reading.mentions])
+    new = self.kg.add_mentions(reading.document.id, [
+        (mention.start, mention.end, mention.type, mention.entity, self.mention_extractor, max(self.confidence * score, 0.001), 1)
+        for mention, score in zip(reading.mentions, reading.scores)])
     report.said_again += len(reading.mentions) - new
     self._add_facts(reading, report)
     return True

@@ -96,6 +96,7 @@ def test_the_tagger_is_a_leftmost_longest_search_over_all_spans(names, text):
     entries = [DictionaryEntry(str(number), "x", (name,)) for number, name in enumerate(names)]
     lettered = [(normalise(entry.names[0]), entry.id) for entry in entries if any(map(str.isalpha, normalise(entry.names[0])))]
     exact, spelt = ({key(name): id for name, id in reversed(lettered)} for key in (str, spelling_key))
+    written = {entry.names[0]: entry.id for entry in reversed(entries) if any(map(str.isalpha, normalise(entry.names[0])))}
     short = [name for name in names if len(name) <= 4]
     capitals = {spelling_key(name) for name in short if name.isupper()} - {spelling_key(name) for name in short if not name.isupper()}
     explained = {spelling_key(name): long for name, long in long_forms(text).items()}
@@ -104,8 +105,8 @@ def test_the_tagger_is_a_leftmost_longest_search_over_all_spans(names, text):
         key = spelling_key(surface)
         if surface.islower() and key in capitals:
             return None
-        name = explained[key] if key in explained and not surface.islower() else normalise(surface)
-        return exact.get(name, spelt.get(spelling_key(name)))
+        name = explained[key] if key in explained and not surface.islower() else surface
+        return written.get(name, exact.get(normalise(name), spelt.get(spelling_key(name))))
 
     def edge(piece):
         return piece[0].isalnum() and (piece.casefold() not in STOPWORDS or piece.isupper() and len(piece) > 1)
