@@ -78,7 +78,7 @@ def spellings_of(entries: Iterable[DictionaryEntry]) -> dict[str, dict[str, Dict
                     spelt[name].setdefault(entry.type, entry)
     return dict(spelt)
 
-# %% ../nbs/13_linking.ipynb #b94fd2d7
+# %% ../nbs/13_linking.ipynb #e9044e30
 def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, DictionaryEntry],
          namesakes: Mapping[str, Mapping[str, DictionaryEntry]] = {}, spelt: Mapping[str, Mapping[str, DictionaryEntry]] = {}) -> list[Mention]:
     """Give each mention its entity's key, a pure function of the mention in its document.
@@ -96,15 +96,15 @@ def link(document: Document, mentions: Iterable[Mention], names: Mapping[str, Di
 
     def key(mention: Mention, name: str) -> str:
         surface, entry = document.surface(mention), names.get(name)
-        if surface in spelt and name == normalise(surface) and (exact := _of_type(spelt[surface], mention.type)):
+        if surface in spelt and name == normalise(surface) and (exact := _fitting(spelt[surface], mention.type)):
             entry = exact
         elif name in namesakes and mention.type != "term":
-            entry = _of_type(namesakes[name], mention.type)
+            entry = _fitting(namesakes[name], mention.type)
         return entry.id if entry and (entry.type in ("", mention.type) or mention.type == "term") else f"{mention.type}:{name}"
     return [mention if mention.entity else replace(mention, entity=key(mention, name))
             for mention, name in zip(mentions, _names_in(document, mentions))]
 
-def _of_type(bearers: Mapping[str, DictionaryEntry], type: str) -> DictionaryEntry | None:
+def _fitting(bearers: Mapping[str, DictionaryEntry], type: str) -> DictionaryEntry | None:
     "The entry of a type among those of a name, else the one without a type; a mere term takes the first."
     return next(iter(bearers.values())) if type == "term" else bearers.get(type) or bearers.get("")
 
@@ -421,7 +421,7 @@ class Linker:
         twin.threshold = threshold
         return twin
 
-# %% ../nbs/13_linking.ipynb #b1fdbf09
+# %% ../nbs/13_linking.ipynb #13e4fe74
 @patch
 def candidates(self: Linker, name: str, type: str = "", k: int = 5) -> Candidates:
     "The `k` entities most like a name, of one type if given, best first, each once."
@@ -436,13 +436,17 @@ def _fits(type: str, asked: str) -> bool:
     "Whether a thing of this type may be meant by a mention of that one."
     return asked in ("", "term", type) or not type
 
+def _numbers(of_type: Mapping[str, np.ndarray], asked: str, every: np.ndarray) -> np.ndarray:
+    "Of the numbers of all names those that a thing which fits a mention of this type may bear."
+    return every if asked in ("", "term") else of_type.get(asked, of_type[""])
+
 @patch
 def _alike(self: Linker, names: Sequence[str], types: Sequence[str], k: int) -> list[Candidates]:
     "The entities of the `k` names of the index that are nearest to each name, of those that a thing of its type bears."
     if not self.names:
         return [Candidates() for _ in names]
     every = np.arange(len(self.index.names))
-    among = [every if type in ("", "term") else self._of_type.get(type, self._of_type[""]) for type in types]
+    among = [_numbers(self._of_type, type, every) for type in types]
     return [Candidates(Candidate(entry.id, name, entry.type, score) for name, score in each for entry in self._bearers(name))
             for each in self.index.nearest(names, k, among)]
 
@@ -614,7 +618,7 @@ def _table(self: Ranker, name: str, ids: list[str], rows: dict, likenesses: tupl
     table = np.array(numbers, np.float32)
     return found, np.concatenate([table, table[:, :4] - table[:, :4].max(0)], 1) if ids else table
 
-# %% ../nbs/13_linking.ipynb #ed49c585
+# %% ../nbs/13_linking.ipynb #0a9e3c13
 @patch
 def _described(self: Ranker, asked: Sequence[tuple[str, str]], naming: _Naming) -> Iterator[tuple[list[Candidate], np.ndarray]]:
     "For each name and type the likest entities and their rows of numbers; labelled names count as names of what they were labelled as."
@@ -629,7 +633,7 @@ def _described(self: Ranker, asked: Sequence[tuple[str, str]], naming: _Naming) 
 @patch
 def _likest(self: Ranker, type: str, likenesses: tuple[np.ndarray, ...], naming: _Naming) -> list[str]:
     "The entities of that type that bear the nearest names by each of the likenesses, the likest first, `k` at most."
-    allowed = np.arange(len(self.index.names)) if type in ("", "term") else naming.of_type.get(type, naming.of_type[""])
+    allowed = _numbers(naming.of_type, type, np.arange(len(self.index.names)))
     nearest = {allowed[i] for likeness in likenesses for i in _highest(likeness[allowed], self.k)}
     ids = {id for row in nearest for id in naming.bearers[row] if _fits(self.entries[id].type, type)}
     return sorted(ids, key=lambda id: (-likenesses[2][naming.rows[id]].max(), id))[:self.k]

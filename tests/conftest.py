@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
+from lessons import LessonRunner, read_notebook
+
 collect_ignore = ["fixtures"]
 
 # Names, cues and signs, and among them what breaks HTML, SQL, offsets and splitters.
@@ -20,6 +22,30 @@ def pytest_addoption(parser):
     group.addoption("--notebook", action="append", type=Path, metavar="FILE",
                     help="run the lessons of this notebook only (may be given more than once)")
     group.addoption("--package", default="kglearn", help="the package that the notebooks export to")
+
+
+def pytest_collection_modifyitems(items):
+    "Lessons last: the notebooks run beside all other tests, and are waited for at the end."
+    items.sort(key=lambda item: "lesson" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outcomes(request):
+    "For each notebook, the outcomes of its cells up to the last one selected; the notebooks run from the first test on."
+    runner = LessonRunner(request.config.getoption("--package"))
+    last = {}
+    for item in request.session.items:
+        if "lesson" in getattr(item, "fixturenames", ()):
+            path, lesson = item.callspec.params["path"], item.callspec.params["lesson"]
+            last[path] = max(lesson.number, last.get(path, 0))
+    started = {}
+    for path, number in last.items():
+        lessons, module = read_notebook(path)
+        if not request.config.getoption("--slow"):
+            lessons = [lesson for lesson in lessons if "slow" not in lesson.directives]
+        started[path] = runner.start(module, [lesson for lesson in lessons if lesson.number <= number])
+    yield started
+    runner.stop()
 
 
 @pytest.fixture(scope="session")

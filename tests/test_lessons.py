@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lessons import LessonRunner, read_notebook
+from lessons import read_notebook
 
 NOTEBOOKS = Path(__file__).parent.parent / "nbs"
 
@@ -21,25 +21,6 @@ def pytest_generate_tests(metafunc):
     lessons = [(path, lesson) for path in paths for lesson in read_notebook(path)[0]
                if option("--slow") or "slow" not in lesson.directives]
     metafunc.parametrize("path, lesson", lessons, ids=[f"{path.stem}-{lesson.label}" for path, lesson in lessons])
-
-
-@pytest.fixture(scope="session")
-def outcomes(request):
-    "For each notebook, the outcomes of its cells up to the last one selected; the notebooks run from here on."
-    runner = LessonRunner(request.config.getoption("--package"))
-    last = {}
-    for item in request.session.items:
-        if "lesson" in getattr(item, "fixturenames", ()):
-            path, lesson = item.callspec.params["path"], item.callspec.params["lesson"]
-            last[path] = max(lesson.number, last.get(path, 0))
-    started = {}
-    for path, number in last.items():
-        lessons, module = read_notebook(path)
-        if not request.config.getoption("--slow"):
-            lessons = [lesson for lesson in lessons if "slow" not in lesson.directives]
-        started[path] = runner.start(module, [lesson for lesson in lessons if lesson.number <= number])
-    yield started
-    runner.stop()
 
 
 @pytest.fixture(scope="session")
