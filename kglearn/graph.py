@@ -135,7 +135,7 @@ class Rules:
         if not all(isinstance(each, bool) for each in stated) or not isinstance(self.inverse, str):
             raise BadInput(f"rules of a relation: symmetric, transitive and functional are true or false, and the inverse is a name: {self}")
 
-# %% ../nbs/10_graph.ipynb #001e0fb5
+# %% ../nbs/10_graph.ipynb #3a61a370
 @dataclass(frozen=True)
 class Schema:
     """Types of entities; for each relation the types that its head and tail may have; and rules of relations.
@@ -165,37 +165,38 @@ class Schema:
         heads, tails = self.relations[relation]
         return (not heads or head_type in heads) and (not tails or tail_type in tails)
 
-    @classmethod
-    def from_json(cls, text: str) -> "Schema":
-        """A schema from `{"types": [...], "relations": {"treats": [["medicine"], ["disease"]]}}`.
+# %% ../nbs/10_graph.ipynb #bc5ef744
+@patch(cls_method=True)
+def from_json(cls: Schema, text: str) -> Schema:
+    """A schema from `{"types": [...], "relations": {"treats": [["medicine"], ["disease"]]}}`.
 
-        Rules, where there are any: `"rules": {"is_a": {"transitive": true}, "treats": {"disjoint": ["causes"]}}`.
+    Rules, where there are any: `"rules": {"is_a": {"transitive": true}, "treats": {"disjoint": ["causes"]}}`.
 
-        Raises:
-            BadInput: it is of another form, or contradicts itself.
-        """
-        try:
-            fields = json.loads(text)
-            if strange := sorted({*fields} - {"types", "relations", "rules"}):
-                raise ValueError(f"it cannot say {', '.join(strange)}")
-            relations = {name: (_listed(heads), _listed(tails)) for name, (heads, tails) in fields.get("relations", {}).items()}
-            rules = {name: Rules(**{**rule, "disjoint": _listed(rule.get("disjoint", []))}) for name, rule in fields.get("rules", {}).items()}
-            types = _listed(fields["types"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f'not a schema ({error}): it needs {{"types": [...], "relations": {{name: [heads, tails]}}}}') from error
-        return cls(types, relations, rules)
+    Raises:
+        BadInput: it is of another form, or contradicts itself.
+    """
+    try:
+        fields = json.loads(text)
+        if strange := sorted({*fields} - {"types", "relations", "rules"}):
+            raise ValueError(f"it cannot say {', '.join(strange)}")
+        relations = {name: (_listed(heads), _listed(tails)) for name, (heads, tails) in fields.get("relations", {}).items()}
+        rules = {name: Rules(**{**rule, "disjoint": _listed(rule.get("disjoint", []))}) for name, rule in fields.get("rules", {}).items()}
+        types = _listed(fields["types"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f'not a schema ({error}): it needs {{"types": [...], "relations": {{name: [heads, tails]}}}}') from error
+    return cls(types, relations, rules)
 
-    @classmethod
-    def read(cls, path: Path | str) -> "Schema":
-        "Read a JSON file of the form that `from_json` takes."
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except BadInput as error:
-            raise BadInput(f"{path}: {error}") from None
-        except OSError as error:
-            raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path}: not UTF-8 ({error.reason}): convert the file to UTF-8") from None
+@patch(cls_method=True)
+def read(cls: Schema, path: Path | str) -> Schema:
+    "Read a JSON file of the form that `from_json` takes."
+    try:
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}): check the path") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 ({error.reason}): convert the file to UTF-8") from None
 
 def _listed(names: object) -> tuple[str, ...]:
     "A list of names from JSON; a name alone is a list of letters to Python, and a mistake here."
