@@ -5,21 +5,29 @@
 # %% auto #0
 __all__ = ['ASSETS', 'CLINIC_PARTS', 'BadInput', 'Mention', 'Relation', 'Document', 'parse_markup', 'read_passages',
            'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'read_dictionary', 'clinic_lexicon', 'read_jsonl',
-           'write_jsonl', 'read_pubtator', 'read_documents']
+           'write_jsonl', 'read_pubtator', 'unwrap', 'markdown_text', 'read_documents']
 
-# %% ../nbs/01_data.ipynb #3900df71
+# %% ../nbs/01_data.ipynb #e979fd01
 import gzip
 import html
 import json
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import kglearn
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
 
 # %% ../nbs/01_data.ipynb #1a7597c1
 class BadInput(ValueError):
@@ -412,13 +420,159 @@ def _pubtator_annotation(fields: list[str], id: str, text: str, mentions: list, 
         raise ValueError(f"the text at {mention.start}-{mention.end} is not {fields[3]!r}")
     mentions.append(mention)
 
-# %% ../nbs/01_data.ipynb #06f28124
+# %% ../nbs/01_data.ipynb #f468090c
+_UNSPACED = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003134f"  # Han, kana and their signs
+_BETWEEN_UNSPACED = re.compile(rf"[{_UNSPACED}] [{_UNSPACED}]")
+
+def _written_words(lines: Iterable[str]) -> set[str]:
+    "The words of some lines, those with hyphens whole."
+    return set(re.findall(r"[\w-]+", "\n".join(lines).lower()))
+
+def _joined(lines: Sequence[str], known: set[str]) -> str:
+    """Lines as one, with blanks between them, or nothing between Han or kana.
+
+    A word that was cut at the end of a line loses its hyphen, unless it is `known` to have one.
+    """
+    pieces = list(lines[:1])
+    for before, line in zip(lines, lines[1:]):
+        cut = re.search(r"(\w+)-$", before[-80:]) if line[:1].islower() else None
+        if cut and f"{cut[1]}-{re.match('[a-z]*', line)[0]}".lower() not in known:
+            pieces[-1] = pieces[-1][:-1]
+        pieces.append(line if cut or _BETWEEN_UNSPACED.fullmatch(f"{before[-1:]} {line[:1]}") else f" {line}")
+    return "".join(pieces)
+
+# %% ../nbs/01_data.ipynb #e4915466
+_SHORTEST, _WIDEST = 50, 120  # columns of a line that may have been wrapped
+_ITEM = re.compile(r"\s*(?:(?:[-*+•·◦▪–—>#|=~_]+|\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5})[.)])(?:\s+|$))?")
+_ROW = re.compile(r"\S(?:\t|\s*\|| {3,})\s*\S")
+
+def _columns(line: str) -> int:
+    return len(line) + (0 if line.isascii() else sum(unicodedata.east_asian_width(sign) in ("W", "F") for sign in line))
+
+def _may_go_on(before: str, line: str) -> bool:
+    "Whether a line may be the rest of the one before: that is long, neither is a row of a table, and this one is no item and not indented more."
+    indent, item = len(line) - len(line.lstrip()), _ITEM.match(line)
+    return (_columns(before) >= _SHORTEST and indent <= _ITEM.match(before).end() and item.end() == indent
+            and not _ROW.search(before) and not _ROW.search(line))
+
+def _goes_on(before: str, line: str) -> bool:
+    "Whether a letter that is no capital goes on with the sentence of the line before."
+    first = line.lstrip()[0]
+    return _may_go_on(before, line) and before[-1] not in ".!?:。！？：" and first.isalpha() and not first.isupper()
+
+def _is_full(before: str, line: str, width: int) -> bool:
+    "Whether the first word of a line had no place on the one before; Han and kana have words of two characters."
+    word = re.match(rf"[{_UNSPACED}]{{1,2}}|\S+?(?=[\s{_UNSPACED}]|$)", line.lstrip())
+    return _may_go_on(before, line) and _columns(before) + 1 + _columns(word[0]) > width
+
+# %% ../nbs/01_data.ipynb #e12760e4
+def unwrap(text: str) -> str:
+    """The text of a plain file, its hard-wrapped lines joined to paragraphs; all other line breaks stay.
+
+    Within a paragraph that has no line of more than 120 columns, a line break behind a line of 50 columns or more becomes a
+    space where the next line goes on with the sentence in a letter that is no capital, or where its first word would have
+    made the line longer than all that go on so in its paragraph (in the file, if none does there); never before an item of a
+    list or a deeper indent, or at a row of a table.
+    Words cut by a hyphen become whole; between Han or kana there is no space. Not good for verse in long lines without capitals.
+    """
+    paragraphs = [list(lines) for _, lines in groupby((line.rstrip() for line in text.split("\n")), key=bool)]
+    narrow = [bool(lines[0]) and max(map(_columns, lines)) <= _WIDEST for lines in paragraphs]
+    widths = [_wrapped_width(lines) if fits else 0 for lines, fits in zip(paragraphs, narrow)]
+    if not (page := max(widths)):
+        return text
+    known = _written_words(text.split("\n"))
+    return "\n".join(line for lines, fits, width in zip(paragraphs, narrow, widths)
+                     for line in (_unwrapped(lines, width or page, known) if fits else lines))
+
+def _wrapped_width(lines: Sequence[str]) -> int:
+    "Columns of the longest line that surely was wrapped, 0 if there is none."
+    return max((_columns(before) for before, line in zip(lines, lines[1:]) if _goes_on(before, line)), default=0)
+
+def _unwrapped(lines: Sequence[str], width: int, known: set[str]) -> list[str]:
+    "The lines of a paragraph, put together where they were wrapped."
+    runs = [[lines[0]]]
+    for before, line in zip(lines, lines[1:]):
+        if _goes_on(before, line) or _is_full(before, line, width):
+            runs[-1].append(line.lstrip())
+        else:
+            runs.append([line])
+    return [_joined(run, known) for run in runs]
+
+# %% ../nbs/01_data.ipynb #5b7a5126
+_FORMULA = re.compile(r"\$\$(?:[^$\\]|\\.)++\$\$|\$(?![\s$])(?:[^$\\]|\\.)++(?<!\s)\$(?!\d)", re.S)
+
+def _pass_formula(state: "StateInline", silent: bool) -> bool:
+    "A rule of the parser: a formula in dollars gives no token. By Pandoc's rule, so that $5 and $10 are none."
+    if found := _FORMULA.match(state.src, state.pos, state.posMax):
+        state.pos = found.end()
+        if not silent and state.src[state.pos:state.pos + 1] in tuple(",.;:!?)"):
+            state.pending = state.pending.rstrip()
+    return bool(found)
+
+@cache
+def _markdown(links: bool = True) -> "MarkdownIt":
+    "The parser. Brackets that are never closed take it long, so it can do without links."
+    from markdown_it import MarkdownIt
+    parser = MarkdownIt("commonmark", {"maxNesting": 40}).enable(["table", "strikethrough"])
+    parser.inline.ruler.before("escape", "formula", _pass_formula)
+    parser.validateLink, parser.normalizeLink = (lambda url: True), (lambda url: url)  # nobody follows them
+    return parser if links else parser.disable(["link", "image"])
+
+# %% ../nbs/01_data.ipynb #228c4eb5
+_WITHIN_LINES = frozenset("""a abbr b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span strike strong
+    sub sup time tt u var""".split())
+_NO_PROSE = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.S | re.I)
+_TAG = re.compile(r"</?([a-zA-Z][\w-]*+)[^<>]*+>")
+_NEW, _WRAP = "\n", "\r"
+
+def _without_tags(source: str) -> str:
+    "The text of a piece of HTML, with a new line where a paragraph begins or ends."
+    text = _NO_PROSE.sub("", source).replace("\n", _WRAP)
+    return html.unescape(_TAG.sub(lambda tag: "" if tag[1].lower() in _WITHIN_LINES else _NEW, text))
+
+def _seen(token: "Token") -> str:
+    "What a reader sees of a token, line breaks of the file as `_WRAP`, those of the page as `_NEW`."
+    if token.type in ("inline", "image"):
+        return "".join(map(_seen, token.children or ()))
+    if token.type in ("html_block", "html_inline"):
+        return _without_tags(token.content)
+    if token.type in ("softbreak", "hardbreak"):
+        return _WRAP if token.type == "softbreak" else _NEW
+    return token.content if token.type in ("text", "code_inline") else ""
+
+# %% ../nbs/01_data.ipynb #c37fa2e0
+def markdown_text(marked: str) -> str:
+    """The prose of a Markdown text, as a reader of the rendered page sees it; an empty line after each block.
+
+    Headings, paragraphs, items of lists and cells of tables are blocks. Of a link its text is kept, of a picture what is said
+    in its place, of code within a line the code; emphasis and HTML lose their marks. A line break within a paragraph is a
+    space, or nothing between Han or kana. Left out, as no prose: blocks of code, formulas in dollars, comments, the
+    addresses of links, and what stands more than 40 levels deep.
+
+    Args:
+        marked: CommonMark, with tables and strikethrough as on GitHub.
+    """
+    parser = _markdown(links=marked.count("[") - marked.count("]") < 1000)
+    seen = (re.sub(rf"(?<=[{_UNSPACED}]){_WRAP}(?=[{_UNSPACED}])", "", _seen(token)) for token in parser.parse(marked))
+    lines = (" ".join(line.split()) for block in seen for line in block.split(_NEW))
+    return "\n\n".join(filter(None, lines))
+
+# %% ../nbs/01_data.ipynb #f7127d5a
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w\"'-]+[ \t]*:).*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
+
 def _read_text(path: Path, name: str) -> Iterator[Document]:
-    text = "\n".join(line for _, line in _lines(path))
+    "The text of a plain file, its lines unwrapped."
+    yield from _named(name, unwrap("\n".join(line for _, line in _lines(path))))
+
+def _read_markdown(path: Path, name: str) -> Iterator[Document]:
+    "The prose of a Markdown file, without the YAML between `---` at its top."
+    yield from _named(name, markdown_text(_FRONT_MATTER.sub("", "\n".join(line for _, line in _lines(path)))))
+
+def _named(name: str, text: str) -> Iterator[Document]:
     if text.strip():
         yield Document(name.removesuffix(Path(name).suffix), text)
 
-_READERS = {".txt": _read_text, ".md": _read_text, ".jsonl": lambda path, name: read_jsonl(path),
+_READERS = {".txt": _read_text, ".md": _read_markdown, ".jsonl": lambda path, name: read_jsonl(path),
             ".pubtator": lambda path, name: read_pubtator(path)}
 
 def _ending(path: Path) -> str:
@@ -438,9 +592,12 @@ def _files(paths: Iterable[Path], endings: Iterable[str]) -> Iterator[tuple[Path
             name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
             yield file, name[:-3] if name.lower().endswith(".gz") else name
 
-# %% ../nbs/01_data.ipynb #37325af9
+# %% ../nbs/01_data.ipynb #f86a0baf
 def read_documents(paths: Iterable[Path | str] | Path | str, bad: list[BadInput] | None = None) -> list[Document]:
     """Read documents from files and folders: `.txt`, `.md`, `.jsonl`, `.pubtator`, each also as `.gz`.
+
+    Of Markdown the prose is read (see `markdown_text`), and the lines of `.txt` are unwrapped (see `unwrap`); offsets of mentions
+    and evidence are those of the text that comes out, not of the file.
 
     Args:
         paths: files, or folders that are searched to the bottom, in order of name.

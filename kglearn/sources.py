@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'FORMATS', 'iso_date', 'read_sources']
 
-# %% ../nbs/04_sources.ipynb #516073f7
+# %% ../nbs/04_sources.ipynb #e1c13182
 import gzip
 import hashlib
 import html
@@ -29,18 +29,18 @@ from xml.parsers import expat
 from fastcore.basics import patch
 
 from .data import _READERS as _PLAIN_READERS
-from .data import BadInput, Document, _gather
+from .data import BadInput, Document, _gather, _joined, _written_words, markdown_text
 
 if TYPE_CHECKING:
     from bibtexparser.model import Entry
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-# %% ../nbs/04_sources.ipynb #b8018385
+# %% ../nbs/04_sources.ipynb #299d0689
 KINDS = ("paper", "guideline", "patent", "blog", "book", "report", "web page", "notebook", "note", "document")
 
 FORMATS = {
-    ".txt": ("note", "the file"), ".md": ("note", "the file"), ".jsonl": ("document", "each line"),
-    ".pubtator": ("paper", "each abstract, with labels"), ".ipynb": ("notebook", "the Markdown cells"),
+    ".txt": ("note", "the file"), ".md": ("note", "the prose of the file"), ".jsonl": ("document", "each line"),
+    ".pubtator": ("paper", "each abstract, with labels"), ".ipynb": ("notebook", "the prose of the Markdown cells"),
     ".html": ("web page", "the main part of the page"), ".htm": ("web page", "the main part of the page"),
     ".xhtml": ("web page", "the main part of the page"), ".pdf": ("document", "the text layer of all pages"),
     ".xml": ("paper", "each article of a JATS or PubMed file; each entry of a feed"),
@@ -176,11 +176,9 @@ def _document(ids: str | Sequence[str], title: str, paragraphs: list[str], sourc
         raise ValueError("holds neither title nor text")
     return Document(ids[0], "\n\n".join(paragraphs), source, date, other_ids=tuple(ids[1:]))
 
-# %% ../nbs/04_sources.ipynb #83aa4716
-_PASTED = re.compile(r"data:[\w/+.-]{1,60};base64,[\w+/=]+")
-
+# %% ../nbs/04_sources.ipynb #242fb5b6
 def _read_notebook(path: Path, name: str) -> Iterator[Document]:
-    "The Markdown cells of a Jupyter notebook, as one document."
+    "The prose of a Jupyter notebook's Markdown cells, as one document."
     try:
         notebook = json.loads(_decoded(path, _bytes(path)))
         cells = [cell for sheet in notebook.get("worksheets", [notebook]) for cell in sheet["cells"]]
@@ -189,7 +187,7 @@ def _read_notebook(path: Path, name: str) -> Iterator[Document]:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path}: not a notebook ({type(error).__name__}): open it in Jupyter and save it") from None
-    text = "\n\n".join(filter(None, (_NEVER.sub("", _PASTED.sub("", text)).strip() for text in texts)))
+    text = "\n\n".join(filter(None, (markdown_text(_NEVER.sub("", text)) for text in texts)))
     if not text:
         raise BadInput(f"{path}: no Markdown cell with any text: give a notebook that says something")
     yield Document(name, text, "notebook")
@@ -339,7 +337,7 @@ def _read_html(path: Path, name: str) -> Iterator[Document]:
     written = next(filter(None, map(iso_date, dates)), "")
     yield _document(name, title, paragraphs, _html_kind(said, schema), written)
 
-# %% ../nbs/04_sources.ipynb #c1a2297a
+# %% ../nbs/04_sources.ipynb #8777be07
 def _without_running_heads(pages: list[list[str]]) -> list[list[str]]:
     "Pages without first and last lines that come back on more than half of at least three pages; digits do not count."
     for end in (0, -1):
@@ -351,19 +349,14 @@ def _without_running_heads(pages: list[list[str]]) -> list[list[str]]:
 
 def _from_lines(lines: list[str]) -> list[str]:
     "Paragraphs of printed lines: a short line ends one, a word cut at the end of a line is whole again."
-    known = set(re.findall(r"[\w-]+", " ".join(lines).lower()))
+    known = _written_words(lines)
     wide = sorted(map(len, lines))[int(0.8 * (len(lines) - 1))] if lines else 0
-    paragraphs, new = [], True
+    paragraphs: list[list[str]] = [[]]
     for line in lines:
-        if new:
-            paragraphs.append(line)
-        elif (cut := re.search(r"(\w+)-$", paragraphs[-1])) and line[:1].islower():
-            kept = f"{cut[1]}-{re.match(r'[a-z]*', line)[0]}".lower() in known
-            paragraphs[-1] = paragraphs[-1][:None if kept else -1] + line
-        else:
-            paragraphs[-1] += f" {line}"
-        new = len(line) < 0.6 * wide
-    return paragraphs
+        paragraphs[-1].append(line)
+        if len(line) < 0.6 * wide:
+            paragraphs.append([])
+    return [_joined(paragraph, known) for paragraph in paragraphs if paragraph]
 
 # %% ../nbs/04_sources.ipynb #9737e96e
 @contextmanager

@@ -28,7 +28,7 @@ from .reader import STOPWORDS, Reader, ReadReport, spelling_key
 from .relations import by_sentence
 from .text import Encoder, default_encoder_path, normalise, sentences, shared_encoder, words
 
-# %% ../nbs/16_terms.ipynb #892f47dc
+# %% ../nbs/16_terms.ipynb #d75c0c11
 _AT_NO_EDGE = STOPWORDS | frozenset("""able above according across actual again ago alike almost alone along alongside already always amid amongst
 another anybody anyone anything apart around aside available away bad behind below beneath beside besides best better beyond big brief certain
 cheap common comparable complete correct current deep despite different difficult down due early easy either eight else elsewhere enough entire
@@ -45,7 +45,7 @@ thanks therefore third thirty thorough though thousand three through throughout 
 twice two unable unless unlike unlikely until unusual upon useful usual various vast versus very via vice weak well whatever whenever whereas
 wherever whether whoever whole whose wide within without worse worst worth wrong yes yet young younger zero itself yourself myself ourselves
 monday tuesday wednesday thursday friday saturday sunday january february april june july august september october november december today
-tomorrow yesterday anew aloud whichever backward backwards forward forwards others mr mrs dr et al vs eg ie approx mg kg ml mm cm km hg ng mcg sec hr ms mol hz""".split())
+tomorrow yesterday anew aloud whichever backward backwards forward forwards others mr mrs dr et al vs eg ie approx mg kg ml mm cm km hg ng mcg sec hr ms mol hz http https www""".split())
 _VAGUE = frozenset("""aim amount answer article attempt author back background beginning bit candidate case chance choice conclusion copy couple course day
 decision decrease difference dozen effect end example fact finding form function group half hand help hour idea increase instance kind lack
 level line list look man matter mean means method minute mistake moment month name need number object order pair paper part people percent
@@ -332,13 +332,13 @@ def _cluster(terms: Sequence[str], vectors, numbers: Sequence[int]) -> TermGroup
     central = (inside @ inside.sum(0)).argmax()
     return TermGroup(terms[numbers[central]], tuple(terms[number] for number in numbers), False)
 
-# %% ../nbs/16_terms.ipynb #1390d2d6
+# %% ../nbs/16_terms.ipynb #aeb5f20a
 OPEN_PATTERNS = (
     ("is_a", "KIND,? such as LIST", 0.8),
     ("is_a", "such TAIL as LIST", 0.8),
     ("is_a", "KIND,? (?:including|especially|for example,?|for instance,?|e[.]g[.],?) LIST", 0.7),
     ("is_a", "LIST,? (?:and|or) (?:any |some |all |many |most )?(?:other|similar) TAIL", 0.8),
-    ("is_a", "SUBJECTS (?:is|are) (?:an?|another|one of the|(?:an? |the |one )?(?:[a-z]+ )?"
+    ("is_a", "STATED (?:is|are) (?:an?|another|one of the|(?:an? |the |one )?(?:[a-z]+ )?"
              "(?:kind|type|form|sort|variant|example|class|subtype)s? of) TAIL UNLISTED", 0.7),
     ("is_a", "HEAD, (?:an?|one of the|a (?:kind|type|form|sort) of) TAIL CLOSED UNLISTED", 0.6),
     ("is_a", "TAIL (?:called|named|known as|termed) HEADS", 0.7),
@@ -356,7 +356,7 @@ OPEN_PATTERNS = (
     ("requires", "GIVEN (?:is|are|was|were) BE(?:needed|required|necessary|essential) (?:for|by|in) HEADS", 0.7),
 )
 
-# %% ../nbs/16_terms.ipynb #8e7ae8ed
+# %% ../nbs/16_terms.ipynb #db7b0d7f
 _FUNCTION = "|".join(sorted(STOPWORDS | _PREPOSITIONS | {"like", "means"}))
 _ENDERS = "|".join(sorted(STOPWORDS | _PREPOSITIONS | _VERBS | {"say", "says", "like", "means", "help", "helps"}))
 _SIGN = "[\ue000-\uf8ff]"
@@ -369,7 +369,7 @@ _ADVERBS = (r"(?:(?:may|can|must|will|would|should|might|could|also|often|usuall
 _AND = "(?:and|or|as well as)"
 _LISTED = rf"{_TERM}(?:(?:, {_TERM})*,? {_AND} {_TERM})?"
 _LOOSE = rf"{_TERM}(?:(?:, {_TERM})*(?:,? {_AND} {_TERM})?)?"
-_WHO = rf"(?:,? (?:that|which|who))? ?{_ADVERBS}"
+_WHO, _WHO_ELSE = rf"(?:,? (?:that|which|who))? ?{_ADVERBS}", rf"(?:, (?:which|who))? ?{_ADVERBS}"
 
 @cache
 def _cue(pattern: str) -> re.Pattern:
@@ -380,7 +380,8 @@ def _cue(pattern: str) -> re.Pattern:
 def _pattern(pattern: str) -> re.Pattern:
     "A pattern of `OPEN_PATTERNS` as a regular expression over a sentence whose terms are single signs, groups `head` and `tail`."
     other = "head" if re.search("TAIL|KIND|WHOLE", pattern) else "tail"
-    parts = {"SUBJECTS ": rf"(?P<free>(?P<head>{_LISTED}){_WHO}(?<= ))", "WHOLE ": rf"(?P<free>(?P<tail>{_TERM}){_WHO}(?<= ))",
+    parts = {"SUBJECTS ": rf"(?P<free>(?P<head>{_LISTED}){_WHO}(?<= ))", "STATED ": rf"(?P<free>(?P<head>{_LISTED}){_WHO_ELSE}(?<= ))",
+             "WHOLE ": rf"(?P<free>(?P<tail>{_TERM}){_WHO}(?<= ))",
              "GIVEN ": rf"(?P<free>(?P<tail>{_LOOSE}) )", "HEADS": rf"(?P<head>{_LISTED})", "HEAD": rf"(?P<head>{_TERM})",
              "TAIL": rf"(?P<tail>{_TERM})", "KIND": rf"(?P<own>(?P<tail>{_TERM}))", "LIST": rf"(?P<{other}>{_LOOSE})", "THINGS": rf"(?P<{other}>{_LISTED})(?!, (?:an?|the|each|every) )", "BE": _ADVERBS,
              "GENERIC ": r"(?:^|(?<=[,;:.] )|\b(?:and|that|so|because|but|since|if|where) )(?:an?|each|every) ",

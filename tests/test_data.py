@@ -2,6 +2,7 @@
 import gzip
 import json
 import string
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,12 +13,14 @@ from kglearn.data import (
     Document,
     Mention,
     Relation,
+    markdown_text,
     parse_markup,
     read_dictionary,
     read_documents,
     read_jsonl,
     read_passages,
     read_pubtator,
+    unwrap,
 )
 
 PLAIN = st.text(st.characters(exclude_characters="[]()\r\n", exclude_categories=("Cs", "Cc")), max_size=20)
@@ -181,3 +184,107 @@ def test_pubtator_mentions_agree_with_their_surfaces(tmp_path):
     [document] = read_pubtator(path)
     assert [document.surface(mention) for mention in document.mentions] == ["Fever"]
     assert document.relations == (Relation("D012293", "CID", "D005334"),)
+
+
+# Lines that were wrapped
+
+LETTER = ("Since the autumn she has been taking metformin for her diabetes, and the\n"
+          "nausea is gone. She was not seen by Dr Smith and his colleagues from the\n"
+          "Eye Clinic, and will come again.")
+ONE_LINE = LETTER.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text, wanted", [
+    (LETTER, ONE_LINE),
+    (f"Re: Ms Jones\n{LETTER}\n\n{LETTER}\nYours", f"Re: Ms Jones\n{ONE_LINE}\n\n{ONE_LINE}\nYours"),
+    (LETTER.replace("\n", "  \n "), LETTER.replace("\n", "  \n ")),
+    (f"- {LETTER}".replace("\n", "\n  "), f"- {ONE_LINE}"),
+    (f"- {LETTER}\n- {LETTER}\n1. {LETTER}", f"- {ONE_LINE}\n- {ONE_LINE}\n1. {ONE_LINE}"),
+    (f"  {LETTER}", f"  {ONE_LINE}"),
+    (LETTER.replace("\nEye", " Eye"), LETTER.replace("\nEye", " Eye").replace("\n", " ")),
+    (LETTER.replace("\nnausea", ".\nnausea"), LETTER.replace("\nnausea", ".\nnausea")),
+    (LETTER.replace("and the\n", "and the  \n"), ONE_LINE),
+    (f"{LETTER}\n\n{LETTER}".replace("the\nnausea", "the strange\nnausea", 1), f"{ONE_LINE.replace('the nausea', 'the strange nausea')}\n\n{ONE_LINE}"
+     .replace("the Eye", "the\nEye", 1)),
+    (f"{LETTER}\n\nHe asked for a letter that can be shown to the people of the\nEye Clinic.", f"{ONE_LINE}\n\n"
+     "He asked for a letter that can be shown to the people of the\nEye Clinic."),
+    (f"{LETTER}\n\nHe asked for another letter that can be shown to all the people of the\nEye Clinic.", f"{ONE_LINE}\n\n"
+     "He asked for another letter that can be shown to all the people of the Eye Clinic."),
+], ids=range(12))
+def test_wrapped_lines_are_one(text, wanted):
+    assert unwrap(text) == wanted
+
+
+COLUMNS = "The first of the columns of a table that is wide    100\nand the second of its rows, which goes on so      200"
+LOG = "2024-03-05 10:00:00 INFO the file of the first patient has been read\n2024-03-05 10:00:01 INFO and the next one"
+
+
+@pytest.mark.parametrize("text", [
+    "Fever\nCough\nrash", "Gout\nIt hurts in the night, and then the toe is red and swollen for a week or so.", COLUMNS, COLUMNS.replace("    ", "\t"),
+    COLUMNS.replace("  ", " | "), COLUMNS.replace("      200", " and ends"), COLUMNS.replace("    100", " and ends"), LETTER.replace("\n", "\na) "), LOG, LETTER.replace("\n", "\n    "), LETTER.replace("\n", "\n- "),
+    LETTER + " " + "x" * 121, "Two titles of papers, each in a line of more than fifty signs\nSecond of the two titles, which has no end",
+    "He asked what to take for the pain, how often, and for how long:\naspirin", "", "\n \n", "x" * 10**6, "a\n" * 10**5,
+], ids=range(18))
+def test_lines_that_were_put_there_on_purpose_stay(text):
+    assert unwrap(text) == text
+
+
+def test_words_cut_at_the_end_of_a_line_and_scripts_without_spaces():
+    wide = "Salbutamol opens the airways of the lungs within ten min-\nutes, and beta-blockers close them again, as do the beta-\nblockers of eye drops."
+    assert unwrap(wide) == ("Salbutamol opens the airways of the lungs within ten minutes, and beta-blockers close them again, as do the "
+                            "beta-blockers of eye drops.")
+    line = "患者因反复发热三天伴咳嗽咳痰就诊于我院呼吸科门诊"
+    assert unwrap(f"病历\n{line}，\n{line}。\n{line}") == f"病历\n{line}，{line}。{line}"
+    assert unwrap(f"{line}检查\n{line}") == f"{line}检查{line}" and unwrap("发热\n三天") == "发热\n三天"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=90), max_size=6).map("\n".join))
+def test_unwrapping_loses_no_sign_but_hyphens_and_white_space(text):
+    def signs(some):
+        return "".join(some.replace("-", "").split())
+    assert signs(unwrap(text)) == signs(text) and unwrap(text).count("\n") <= text.count("\n")
+
+
+# Markdown
+
+@pytest.mark.parametrize("marked, wanted", [
+    ("see [the *graph*](10_graph.ipynb) here", "see the graph here"), ("[graph][1]\n\n[1]: https://x.example 'title'", "graph"),
+    ("![a **toe**](toe.png)", "a toe"), ("![](data:image/svg+xml;base64,AAAA)", ""), ("[![a](b)](c) d", "a d"),
+    ("**bold** _thin_ ~~gone~~ snake_case 2 * 3 * 4", "bold thin gone snake_case 2 * 3 * 4"), (r"\*no\* &amp; &lt;", "*no* & <"),
+    ("Gout\n====\nhurts\nat night  \nand\\\nby day", "Gout\n\nhurts at night\n\nand\n\nby day"),
+    ("1. one\n   goes on\n2. two\n   - in\n> quoted\n> text", "one goes on\n\ntwo\n\nin\n\nquoted text"),
+    ("|a|b|\n|-|-|\n|c `d`|e\\|f|", "a\n\nb\n\nc d\n\ne|f"), ("use `kg.facts()` now", "use kg.facts() now"),
+    ("a\n\n```python\ncode\n```\n\n    code\n\n~~~\ncode", "a"), ("a <b>b</b><br>c <!-- d --> <img src=x>", "a b\n\nc"),
+    ("<div class='x'><p>one</p>\n<p>two\nlines</p></div>\n<!-- no -->", "one\n\ntwo lines"), ("<style>x</style>\n\n<script>\nx\n</script>\nend", "end"),
+    ("the sum $a_i + b$, or\n$$\n\\frac{a *b* c}{d}\n$$\nin all", "the sum, or in all"), ("from $5 to $10, US$5-$10 or $ 3 $", "from $5 to $10, US$5-$10 or $ 3 $"),
+    (r"a \$b$ c", "a $b$ c"), ("`$x$` is code", "$x$ is code"), ("患者发热，\n咳嗽 flu\n三天", "患者发热，咳嗽 flu 三天"), ("---\n\na\n\n***", "a"), ("", ""),
+])
+def test_the_prose_of_markdown(marked, wanted):
+    assert markdown_text(marked) == wanted
+
+
+def test_front_matter_is_no_text(tmp_path):
+    for name, top in {"a": "---\ntitle: Gout\ntags:\n  - toe\n---\n", "b": "---\n\nA rule.\n\n---\n\n", "c": "---\ntitle: never closed\n\n"}.items():
+        (tmp_path / f"{name}.md").write_text(f"{top}Beer.", encoding="utf-8")
+    assert [document.text for document in read_documents(tmp_path)] == ["Beer.", "A rule.\n\nBeer.", "title: never closed\n\nBeer."]
+
+
+@pytest.mark.parametrize("marked, kept", [
+    ("[" * 10**6, 10**6), ("![*a " * 200_000, None), ("[" * 10**5 + "]" * 10**5, 2 * 10**5), ("> " * 10**5 + "a", 0), ("- " * 20_000 + "a", 0),
+    ("".join("  " * depth + "- a\n" for depth in range(20)), None), ("*a " * 200_000, None), ("<" * 10**6, 10**6), ("a <b " * 200_000, None),
+    ("<div " + "x" * 10**6, None), ("<!--" * 250_000, 0), ("a <![CDATA[" * 90_000, None), ("$a " * 300_000, None), ("$$a" * 300_000, 150_000), ("\0" * 10**5, 10**5),
+    ("a|b\n-|-\n" + "c\n" * 50_000, None), ("x" * 10**6, 10**6), ("`" * 10**6, None), ("\\" * 10**6, 10**6 // 2), ("&#0;&#xD800;&#1;", None),
+], ids=range(20))
+def test_markdown_made_to_be_slow(marked, kept):
+    begun = time.perf_counter()
+    text = markdown_text(marked)
+    assert time.perf_counter() - begun < 20
+    assert kept is None or len(text) == kept
+    text.encode("utf-8")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.lists(st.sampled_from(
+    ["[", "](", ")", "![", "*", "_", "`", "```", "\n", "\n\n", "> ", "- ", "$", "$$", "<b>", "<div>", "<!--", "|", "-|-", "a", "\\", "&amp;"]), max_size=40).map("".join))
+def test_any_text_is_markdown(text):
+    found = markdown_text(text)
+    assert "\r" not in found and found == found.strip() and all(block == " ".join(block.split()) and block for block in found.split("\n\n") if found)

@@ -71,6 +71,11 @@ def test_on_bc5cdr_the_best_terms_are_names_more_often():
     assert all(best > max(common, chance) + 0.05 for best, common, chance in zip(*shares.values()))
 
 
+def test_an_address_is_no_term():
+    notes = [Document(str(number), "See https://sourdough.example and www.rye.example for the starter.") for number in range(3)]
+    assert not {"http", "https", "www"} & set(TermTagger(worth=-1e9).fit(notes).scores) and "starter" in TermTagger(worth=-1e9).fit(notes).scores
+
+
 # One thing under several names
 
 
@@ -108,6 +113,11 @@ def facts_of(text, *names):
     ("The baker uses a scale.", ("baker", "scale"), {("baker", "uses", "scale")}),
     ("Does the baker use a scale? The baker uses a scale?", ("baker", "scale"), set()),
     ("Without a baker the scale rests.", ("baker", "scale"), set()),
+    ("A file that is a graph is opened.", ("file", "graph"), set()),
+    ("A file which is also a kind of graph is opened.", ("file", "graph"), set()),
+    ("The file, which is a graph, is opened.", ("file", "graph"), {("file", "is_a", "graph")}),
+    ("The file is a graph.", ("file", "graph"), {("file", "is_a", "graph")}),
+    ("A baker who uses a scale is exact.", ("baker", "scale"), {("baker", "uses", "scale")}),
 ])
 def test_patterns(text, names, expected):
     assert facts_of(text, *names) == expected
