@@ -1,4 +1,5 @@
 """Options of the test run (`pytest --help` shows them under "kglearn"), the workspace that several rooms are tried on, and texts that mean harm."""
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from hypothesis import strategies as st
 from lessons import LessonRunner, read_notebook
 
 collect_ignore = ["fixtures"]
+
+# Two notebooks run beside the tests. Where there are more threads than cores, torch's wait for each other at full speed; also in what the tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Names, cues and signs, and among them what breaks HTML, SQL, offsets and splitters.
 PIECES = ["Codeine", "ibuprofen", "NSAIDs", "fever", "nausea", "cough", "asthma", "chronic kidney disease", "CKD", "(CKD)", "(MS)", "mitral stenosis",
