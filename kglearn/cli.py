@@ -178,11 +178,11 @@ def _fact_question(kg, fact, piece) -> str:
     said = kg.document(piece.document).text[piece.start:piece.end] if piece.document else ""
     return f"{piece.document}: {said}\n  Is it so: {kg.entity(fact.head).name} > {fact.relation} > {kg.entity(fact.tail).name}?"
 
-# %% ../nbs/74_cli.ipynb #2e6f7b08
+# %% ../nbs/74_cli.ipynb #f5ae00a2
 @app.command()
 def why(query: Annotated[str, typer.Argument(help="'head > relation > tail', or the name of an entity.")], workspace: Workspace,
         json_file: Json = None) -> None:
-    "Show what a fact or an entity rests on. Sentences, belief, answers, revision."
+    "Show what a fact or an entity rests on. Sentences, belief, answers, revision, contradictions."
     from kglearn.system import LearningSystem
     found = LearningSystem.open(workspace).why(query)
     _give({"title": found.title, "lines": list(found.lines)}, str(found), json_file)

@@ -1284,6 +1284,15 @@ class Contradiction:
     facts: tuple[Fact, ...]
     evidence: tuple[tuple[Evidence, ...], ...]
 
+    def _repr_html_(self) -> str:
+        from kglearn.data import Table
+        rows = []
+        for fact, pieces in zip(self.facts, self.evidence):
+            documents, against = sorted({piece.document for piece in pieces if piece.document}), sum(piece.polarity < 0 for piece in pieces)
+            more = f" and {len(documents) - 3} more" if len(documents) > 3 else ""
+            rows.append((f"{fact.head} > {fact.relation} > {fact.tail}", f"{fact.belief:.2f}", len(pieces) - against, against, ", ".join(documents[:3]) + more))
+        return Table((self.kind, "belief", "for", "against", "documents"), tuple(rows))._repr_html_()
+
 def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
     "Kind of contradiction, and the stated facts that make it."
     concluded, stated = kg._concluded(), [fact for fact in kg.facts() if fact.belief]

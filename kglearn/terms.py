@@ -8,7 +8,7 @@ __all__ = ['LONGEST', 'OPEN_PATTERNS', 'MANY_TERMS', 'HEAD_CONFIDENCE', 'COMPANY
            'TermGroup', 'same_terms', 'group_terms', 'open_facts', 'log_likelihood', 'OpenRelater', 'open_reader',
            'read_open', 'core_graph']
 
-# %% ../nbs/16_terms.ipynb #7fee4216
+# %% ../nbs/16_terms.ipynb #bc47dec5
 import json
 import math
 import re
@@ -25,7 +25,7 @@ from .graph import Evidence, KnowledgeGraph, Rules, Schema
 from .interchange import to_networkx
 from .linking import link, long_forms, names_of
 from .reader import STOPWORDS, Reader, ReadReport, spelling_key
-from .relations import by_sentence
+from .relations import AND_OTHER, DENIALS, DOUBTS, by_sentence, is_question
 from .text import Encoder, default_encoder_path, normalise, sentences, shared_encoder, words
 
 # %% ../nbs/16_terms.ipynb #d75c0c11
@@ -337,7 +337,7 @@ OPEN_PATTERNS = (
     ("is_a", "KIND,? such as LIST", 0.8),
     ("is_a", "such TAIL as LIST", 0.8),
     ("is_a", "KIND,? (?:including|especially|for example,?|for instance,?|e[.]g[.],?) LIST", 0.7),
-    ("is_a", "LIST,? (?:and|or) (?:any |some |all |many |most )?(?:other|similar) TAIL", 0.8),
+    ("is_a", f"LIST,? {AND_OTHER} TAIL", 0.8),
     ("is_a", "STATED (?:is|are) (?:an?|another|one of the|(?:an? |the |one )?(?:[a-z]+ )?"
              "(?:kind|type|form|sort|variant|example|class|subtype)s? of) TAIL UNLISTED", 0.7),
     ("is_a", "HEAD, (?:an?|one of the|a (?:kind|type|form|sort) of) TAIL CLOSED UNLISTED", 0.6),
@@ -388,8 +388,8 @@ def _pattern(pattern: str) -> re.Pattern:
              " CLOSED": r"(?=[,.;)]|$)", " UNLISTED": r"(?!,? (?:an?|the|another|any) )(?!,? (?:and|or)\b)"}
     return re.compile(r"(?<![\w-])" + re.sub("|".join(sorted(parts, key=len, reverse=True)), lambda found: parts[found[0]], pattern), re.I)
 
-# %% ../nbs/16_terms.ipynb #fe8626ff
-_NO_PLACE = {"own": re.compile(rf"(?:{_SIGN} (?:of|in|from|for|to|with|during)|\bdue to)\s*$", re.I), "free": re.compile(r"(?:\b(?:of|in|for|with|by|on|from|at|to|as|than|into|between|without|not|no|nor|neither|if|whether|does|do|did|is|are|was)"
+# %% ../nbs/16_terms.ipynb #1d76a2fb
+_NO_PLACE = {"own": re.compile(rf"(?:{_SIGN} (?:of|in|from|for|to|with|during)|\bdue to)\s*$", re.I), "free": re.compile(rf"(?:\b(?:of|in|for|with|by|on|from|at|to|as|than|into|between|{DENIALS}|{DOUBTS}|does|do|did|is|are|was)"
                        rf"|{_SIGN}|['’]s?)\s*$", re.I)}
 MANY_TERMS = 60  # in one sentence: a table or a trap
 
@@ -401,7 +401,7 @@ def _with_signs(text: str, start: int, end: int, inside: Sequence[Mention]) -> s
         start = mention.end
     return re.sub(r"\s+", " ", "".join(pieces) + re.sub(_SIGN, " ", text[start:end])).strip()
 
-# %% ../nbs/16_terms.ipynb #78ab9b7c
+# %% ../nbs/16_terms.ipynb #90029dc6
 def open_facts(text: str, start: int, end: int, inside: Sequence[Mention], patterns: Sequence[tuple[str, str, float]] = OPEN_PATTERNS
                ) -> list[tuple[str, str, str, float]]:
     """What one sentence states in words of `patterns`: head, relation, tail, confidence; one relation for a pair, the first that fits.
@@ -414,7 +414,7 @@ def open_facts(text: str, start: int, end: int, inside: Sequence[Mention], patte
     """
     sentence = _with_signs(text, start, end, inside)
     found: dict[frozenset, tuple[str, str, str, float]] = {}
-    if len(inside) < 2 or len(inside) > MANY_TERMS or sentence.endswith("?"):
+    if len(inside) < 2 or len(inside) > MANY_TERMS or is_question(sentence):
         return []
     for relation, pattern, confidence in patterns:
         for match in _pattern(pattern).finditer(sentence) if _cue(pattern).search(sentence) else ():

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from kglearn.data import Document, Mention, load_clinic, write_jsonl
-from kglearn.graph import add_gold
+from kglearn.data import Document, Mention, clinic_lexicon, load_clinic, write_jsonl
+from kglearn.graph import CLINIC_SCHEMA, add_gold
 from kglearn.history import traces
 from kglearn.system import LearningSystem
 from kglearn.text import sentences
@@ -236,6 +236,41 @@ def test_a_purge_that_leaves_something_says_so(notes, tmp_path):
     result = command("purge", "tuesday", "-w", tmp_path / "w", "--json", "-")
     assert result.returncode == 2 and json.loads(result.stdout)["left"] == ["copy.txt"]
     assert "copy.txt: still holds something of 'tuesday'" in result.stderr.splitlines()[-1]
+
+
+LEAFLETS = {"old": "Propranolol is given for asthma.", "new": "Propranolol is dangerous in asthma."}
+
+
+def leaflets(place: Path, *names: str) -> Path:
+    "A workspace that has read leaflets, with cues for facts."
+    system = LearningSystem.create(place / "w", CLINIC_SCHEMA.types, CLINIC_SCHEMA, clinic_lexicon())
+    system.read([Document(name, LEAFLETS[name]) for name in names])
+    system.close()
+    return place / "w"
+
+
+def test_both_sides_of_a_contradiction_are_shown(tmp_path):
+    workspace = leaflets(tmp_path, "old", "new")
+    assert command("why", "propranolol > treats > asthma", "-w", workspace).stdout.splitlines() == [
+        "propranolol treats asthma: belief 0.70, revision 2",
+        '  + pattern (0.7), document old: "Propranolol is given for asthma."',
+        "  contradiction (disjoint): two relations that exclude each other",
+        "    with propranolol > contraindicated_in > asthma (belief 0.70)",
+        '      + pattern (0.7), document new: "Propranolol is dangerous in asthma."']
+    other = json.loads(command("why", "propranolol > contraindicated_in > asthma", "-w", workspace, "--json", "-").stdout)
+    assert other["lines"][2:] == ["  with propranolol > treats > asthma (belief 0.70)", '    + pattern (0.7), document old: "Propranolol is given for asthma."']
+    assert [line for line in command("why", "asthma", "-w", workspace).stdout.splitlines() if "fact:" in line] == [
+        f"  fact: propranolol > {relation} > asthma (belief 0.70), contradiction (disjoint)" for relation in ("contraindicated_in", "treats")]
+    assert "\nfacts: 2\ncontradictions: 1\n" in command("status", "-w", workspace).stdout
+    assert json.loads(command("status", "-w", workspace, "--json", "-").stdout)["contradictions"] == 1
+
+
+def test_where_nothing_contradicts_nothing_is_said_of_it(tmp_path):
+    workspace = leaflets(tmp_path, "old")
+    assert command("why", "propranolol > treats > asthma", "-w", workspace).stdout.splitlines() == [
+        "propranolol treats asthma: belief 0.70, revision 2", '  + pattern (0.7), document old: "Propranolol is given for asthma."']
+    assert "contradiction" not in command("why", "asthma", "-w", workspace).stdout
+    assert "\nfacts: 1\ncontradictions: 0\n" in command("status", "-w", workspace).stdout
 
 
 @pytest.fixture

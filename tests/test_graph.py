@@ -1,7 +1,9 @@
 """What no lesson about the store should carry: any order, any chunking, any name, and a crash at any instant."""
+import html
 import math
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
-from kglearn.graph import (CLINIC_SCHEMA, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
+from kglearn.graph import (CLINIC_SCHEMA, Contradiction, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
                            contradictions, noisy_or, posterior, roots)
 from kglearn.history import at, diff, purge, revisions, touched_since
 from kglearn.interchange import from_tables, neighborhood, to_tables
@@ -533,6 +535,22 @@ def test_names_are_bound_and_escaped(name):
     assert "<script>" not in kg._repr_html_() and "</td></td>" not in kg._repr_html_()
     kg.forget(name)
     assert kg.documents() == [] and kg.mentions() == [] and list(kg.facts()) == []
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_contradiction_shows_itself_escaped(name):
+    found = Contradiction(name, (Fact(name, name, "x", 0.7), Fact("y", name, name, 0.25)),
+                          ((Evidence(name, 0, 1, name), Evidence("", 0, 0, "answer", polarity=-1)), (Evidence("d", 0, 1, "p"),)))
+    cells = [html.unescape(cell) for cell in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", found._repr_html_(), re.S)]
+    assert cells == [name, "belief", "for", "against", "documents", f"{name} > {name} > x", "0.70", "1", "1", name, f"y > {name} > {name}", "0.25", "1", "0", "d"]
+    assert not re.search(r"<(?!/?(table|thead|tbody|tr|th|td)\b)", found._repr_html_())
+
+
+@pytest.mark.parametrize("many, shown", [(3, "d0, d1, d2"), (4, "d0, d1, d2 and 1 more"), (10, "d0, d1, d2 and 7 more")])
+def test_a_contradiction_names_three_documents(many, shown):
+    pieces = tuple(Evidence(f"d{number}", at, at + 1, "p") for number in range(many) for at in (0, 5))
+    page = Contradiction("cycle", (Fact("a", "is_a", "a", 1.0),), (pieces,))._repr_html_()
+    assert f">{shown}</td>" in page and f">{2 * many}</td>" in page and ">cycle</th>" in page
 
 
 @pytest.mark.parametrize("name", HOSTILE)

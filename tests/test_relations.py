@@ -26,7 +26,7 @@ LEXICON = clinic_lexicon()
 
 def fact_of(text, *places):
     mentions = [Mention(text.index(name), text.index(name) + len(name), type, f"{type}:{name}") for name, type in places]
-    return stated_facts(text, sorted(mentions, key=lambda mention: mention.start), CLINIC_SCHEMA.allows)
+    return stated_facts(text, 0, len(text), sorted(mentions, key=lambda mention: mention.start), CLINIC_SCHEMA.allows)
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -45,6 +45,82 @@ def test_cues(text, expected):
     assert fact_of(text, ("codeine", "medicine"), ("cough", "symptom")) == expected
 
 
+TREATS = [("medicine:codeine", "treats", "symptom:cough")]
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("codeine failed to treat cough", []), ("codeine fails to treat cough", []), ("failing to treat cough, codeine was stopped", []),
+    ("codeine no longer treats cough", []), ("codeine is unlikely to treat cough", []), ("codeine hardly treats cough", []),
+    ("codeine does little for cough", []), ("codeine for a little cough", TREATS),
+    ("It is unclear whether codeine treats cough.", []), ("They asked if codeine treats cough.", []), ("give codeine if treating cough", []),
+    ("If all else fails, codeine treats cough.", TREATS), ("It was codeine if I recall, and it treats cough.", TREATS),
+    ("Unlike codeine, which treats cough, it harms.", TREATS), ("without codeine, who treats cough?", TREATS), ("no codeine that treats cough", []),
+    ("codeine might treat cough", []), ("codeine may also treat cough", []), ("codeine could prevent cough", []),
+    ("codeine may be given for cough", TREATS), ("cough may often be treated with codeine", TREATS), ("cough might respond to codeine", []),
+    ("codeine may cause cough", [("medicine:codeine", "causes", "symptom:cough")]), ("codeine could cause cough", [("medicine:codeine", "causes", "symptom:cough")]),
+])
+def test_what_is_denied_or_left_open_is_no_statement(text, expected):
+    assert fact_of(text, ("codeine", "medicine"), ("cough", "symptom")) == expected
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("Does codeine treat cough?", []), ("Codeine treats cough?", []), ("'So codeine treats cough?'", []), ("(Could codeine treat cough?)", []),
+    ("What about codeine for cough?", []), ("How likely is it that codeine treats cough?", []),
+    ("Do you think codeine treats cough?", []), ("She asks: is the strong codeine for cough?", []), ("Is it over, and did codeine treat cough?", []),
+    ("Could codeine, which treats cough, harm?", TREATS), ("Should I stop the codeine that treats my cough?", TREATS), ("Should I go on with codeine for my cough?", TREATS),
+    ("Why did codeine treat her cough?", TREATS), ("Q: When was codeine given for cough?", TREATS), ("Codeine treats cough!", TREATS),
+])
+def test_a_question_states_what_it_takes_for_granted(text, expected):
+    assert fact_of(text.replace("Codeine", "codeine"), ("codeine", "medicine"), ("cough", "symptom")) == expected
+
+
+def test_a_question_is_told_by_its_own_end():
+    text = "Does it help? Codeine treats cough. Is that so?"
+    mentions = [Mention(14, 21, "medicine", "medicine:codeine"), Mention(29, 34, "symptom", "symptom:cough")]
+    assert PatternRelater(CLINIC_SCHEMA).relate([Document("d", text)], [mentions])[0][0][:3] == TREATS[0]
+    assert PatternRelater(CLINIC_SCHEMA).relate([Document("d", text.replace("cough.", "cough?"))], [mentions]) == [[]]
+    denied = "It is not. Codeine treats cough."
+    assert stated_facts(denied, 11, 32, [Mention(11, 18, "medicine", "medicine:codeine"), Mention(26, 31, "symptom", "symptom:cough")], CLINIC_SCHEMA.allows) == TREATS
+
+
+def test_a_doubt_may_be_the_cue():
+    ends = ("TSH", "test"), ("gout", "disease")
+    assert fact_of("TSH shows whether your gout is gone", *ends) == [("test:TSH", "monitors", "disease:gout")]
+    assert fact_of("TSH shows gout", *ends) == [("test:TSH", "diagnoses", "disease:gout")]
+    assert fact_of("cough could be gout", ("cough", "symptom"), ("gout", "disease")) == [("disease:gout", "has_symptom", "symptom:cough")]
+
+
+DRUGS = ("codeine", "medicine"), ("aspirin", "medicine"), ("opioid", "medicine")
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("codeine, aspirin and other opioids", ["codeine", "aspirin"]), ("codeine, aspirin, and other strong opioids", ["codeine", "aspirin"]),
+    ("codeine or aspirin or other opioids", ["codeine", "aspirin"]), ("no codeine, aspirin or any other opioid", ["codeine", "aspirin"]),
+    ("codeine and aspirin and similar opioids", ["codeine", "aspirin"]), ("codeine, aspirin and opioids", []), ("codeine, aspirin and otherwise opioids", []),
+    ("are codeine, aspirin and other opioids safe?", ["codeine", "aspirin"]), ("codeine and other aspirin, opioid", ["aspirin<codeine"]),
+])
+def test_a_list_may_say_what_its_members_are(text, expected):
+    kinds = [(f"medicine:{name}", "is_a", "medicine:opioid") if "<" not in name else ("medicine:codeine", "is_a", "medicine:aspirin") for name in expected]
+    assert fact_of(text, *DRUGS) == kinds
+
+
+def test_what_is_said_of_a_list_with_its_kind_is_said_of_all():
+    found = fact_of("codeine, aspirin and other opioids cause cough", *DRUGS, ("cough", "symptom"))
+    assert found == [("medicine:codeine", "is_a", "medicine:opioid"), ("medicine:aspirin", "is_a", "medicine:opioid"),
+                     *((f"medicine:{name}", "causes", "symptom:cough") for name, _ in DRUGS)]
+    text, mentions = "codeine and other opioids", [Mention(0, 7, "x", "a"), Mention(18, 24, "x", "b")]
+    assert stated_facts(text, 0, 25, mentions, lambda *_: True, {"treats": ("for", "")}) == [], "no cue of that relation was given"
+    assert stated_facts(text, 0, 25, mentions, lambda *_: False) == [], "nor where the schema forbids it"
+    assert stated_facts("gout (gout) and other x", 0, 23, [Mention(0, 4, "x", "a"), Mention(6, 10, "x", "a"), Mention(22, 23, "x", "a")], lambda *_: True) == []
+
+
+def test_a_contrast_is_no_list():
+    both = ("aspirin", "medicine"), ("codeine", "medicine"), ("cough", "symptom")
+    assert fact_of("Unlike aspirin, codeine treats cough", *both) == TREATS
+    assert fact_of("codeine, unlike aspirin, treats cough", *both) == []
+    assert fact_of("aspirin, codeine treats cough", *both)[1:] == TREATS, "as a list it would be said of both"
+
+
 def test_a_list_shares_what_is_said_of_it_on_both_sides():
     text = "codeine and morphine cause nausea, vomiting or a dry mouth"
     found = fact_of(text, ("codeine", "medicine"), ("morphine", "medicine"), ("nausea", "symptom"), ("vomiting", "symptom"), ("dry mouth", "symptom"))
@@ -60,10 +136,10 @@ def test_what_is_said_of_a_kind_is_said_of_the_thing():
 @given(TEXTS)
 def test_facts_join_entities_of_the_sentence_as_the_schema_allows(text):
     mentions = link(Document("", text), DictionaryTagger(LEXICON).tag([Document("", text)])[0], DictionaryTagger(LEXICON).names)
-    for _, inside in by_sentence(text, mentions):
+    for (start, end), inside in by_sentence(text, mentions):
         types = {mention.entity: mention.type for mention in inside}
-        found = stated_facts(text, inside, CLINIC_SCHEMA.allows)
-        assert len(found) == len(set(found)) and found == stated_facts(text, inside, CLINIC_SCHEMA.allows)
+        found = stated_facts(text, start, end, inside, CLINIC_SCHEMA.allows)
+        assert len(found) == len(set(found)) and found == stated_facts(text, start, end, inside, CLINIC_SCHEMA.allows)
         assert all(head != tail and CLINIC_SCHEMA.allows(types[head], relation, types[tail]) for head, relation, tail in found)
         groups = enumerations(text, inside)
         assert [m for group in groups for m in group] == inside and all(len(group) <= LONGEST_LIST for group in groups)
@@ -80,7 +156,8 @@ def test_sentences_get_exactly_the_mentions_inside_them(text, places):
 def test_patterns_keep_their_quality():
     right = found = gold = 0
     for document in (*load_clinic("graph"), *load_clinic("train")):
-        facts = {f for _, inside in by_sentence(document.text, document.mentions) for f in stated_facts(document.text, inside, CLINIC_SCHEMA.allows)}
+        facts = {f for (start, end), inside in by_sentence(document.text, document.mentions)
+                 for f in stated_facts(document.text, start, end, inside, CLINIC_SCHEMA.allows)}
         wanted = {(r.head, r.relation, r.tail) for r in document.relations}
         right, found, gold = right + len(facts & wanted), found + len(facts), gold + len(wanted)
     assert right / found >= 0.85 and right / gold >= 0.40
@@ -88,8 +165,8 @@ def test_patterns_keep_their_quality():
 
 def test_own_patterns_are_used():
     mentions = [Mention(0, 4, "x", "a"), Mention(11, 14, "x", "b")]
-    assert stated_facts("this begets that", [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"parent_of": ("begets", "")}) == [("a", "parent_of", "b")]
-    assert stated_facts("this begets that", [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"child_of": ("", "begets")}) == [("b", "child_of", "a")]
+    assert stated_facts("this begets that", 0, 16, [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"parent_of": ("begets", "")}) == [("a", "parent_of", "b")]
+    assert stated_facts("this begets that", 0, 16, [mentions[0], Mention(12, 16, "x", "b")], lambda *_: True, {"child_of": ("", "begets")}) == [("b", "child_of", "a")]
 
 
 # Learning from pairs

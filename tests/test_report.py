@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from kglearn.belief import answer_fact
 from kglearn.data import Document, Mention, Relation, load_clinic
-from kglearn.graph import Evidence, KnowledgeGraph
-from kglearn.report import (CONTROLS, MOST_ENTITIES, arms_table, busiest_newcomer, choose_case, explain_case, gap_rows, gap_series, headline,
+from kglearn.graph import CLINIC_SCHEMA, Evidence, KnowledgeGraph, Rules, Schema
+from kglearn.report import (CONTROLS, MOST_ENTITIES, arms_table, busiest_newcomer, choose_case, disputes, explain_case, gap_rows, gap_series, headline,
                             knowledge_gap_note, meaning, picture_title, result_text, surroundings, write_report)
+from kglearn.system import BROKEN, disputed
 from kglearn.trial import Arm, Trial, TrialResult, clinic_plan, plan_for
 
 EVIL = "<script>alert(1)</script>"
@@ -105,6 +107,49 @@ def test_surroundings_stay_small():
         kg.add_fact("hub", "near", str(number), Evidence("", 0, 0, "dictionary"))
     assert len(surroundings(kg, "a")) == 2 <= MOST_ENTITIES, "two steps would be too many"
     assert busiest_newcomer(KnowledgeGraph(), kg) == "hub" and busiest_newcomer(kg, kg) is None
+
+
+def torn(pairs: int, kg: KnowledgeGraph | None = None) -> KnowledgeGraph:
+    "A graph in which each of so many medicines is for a disease and forbidden in it; hostile names, and the later ones are believed less."
+    kg = kg or KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_entity("disease:evil", EVIL_NAME, "disease")
+    for number in range(pairs):
+        kg.add_entity(f"medicine:{number}", f"{EVIL}{number}", "medicine")
+        for relation in ("treats", "contraindicated_in"):
+            text = f"{EVIL}{number} {relation} {EVIL_NAME}."
+            kg.add_document(Document(f"{relation}{number}<b>", text))
+            kg.add_fact(f"medicine:{number}", relation, "disease:evil", Evidence(f"{relation}{number}<b>", 0, len(text), "pattern", 0.9 - number / 50))
+    return kg
+
+
+def test_both_sides_of_a_contradiction_are_quoted():
+    found, = disputes(torn(1))
+    assert (found.kind, found.meaning) == ("disjoint", BROKEN["disjoint"])
+    assert found.sides == tuple((f"{EVIL}0 > {relation} > {EVIL_NAME} (belief 0.90)",
+                                 (f'+ pattern (0.9), document {relation}0<b>: "{EVIL}0 {relation} {EVIL_NAME}."',)) for relation in ("contraindicated_in", "treats"))
+
+
+def test_the_surest_contradictions_are_listed_and_the_rest_is_counted():
+    kg = torn(12)
+    answer_fact(kg, next(fact for fact in kg.facts() if (fact.head, fact.relation) == ("medicine:0", "treats")), False)
+    assert [each.sides[0][0].partition(" > ")[0] for each in disputes(kg)] == [f"{EVIL}{number}" for number in range(1, 9)], "what an answer has settled is last"
+    assert disputed(kg)[-1].facts[0].head == "medicine:0" and len(disputed(kg)) == 12
+
+
+def test_many_facts_and_many_sentences_of_one_contradiction_are_counted():
+    kg = KnowledgeGraph(schema=Schema(("x",), {"one": (("x",), ("x",))}, {"one": Rules(functional=True)}))
+    for key in "abcdefg":
+        kg.add_entity(key, key, "x")
+        kg.add_facts(("a", "one", key, Evidence("", 0, 0, f"finder {number}")) for number in range(5))
+    found, = disputes(kg)
+    assert found.kind == "functional" and [fact for fact, _ in found.sides] == [*(f"a > one > {key} (belief 0.90)" for key in "abcd"), "and 3 more"]
+    assert found.sides[0][1] == ("+ finder 0 (0.9)", "+ finder 1 (0.9)", "+ finder 2 (0.9)", "and 2 more") and found.sides[-1][1] == ()
+
+
+def test_a_graph_without_a_schema_is_not_gone_through(monkeypatch):
+    kg = torn(2, KnowledgeGraph())
+    monkeypatch.setattr(KnowledgeGraph, "facts", None)
+    assert disputes(kg) == [] == disputed(kg)
 
 
 # The page
@@ -211,6 +256,21 @@ def test_a_trial_without_labels_has_a_page(tmp_path):
     assert "No labelled documents were given" in page and "No document has labels" in page
     assert "Why one decision" not in page and "version" not in html.unescape(re.sub("<style.*?</style>", "", page, flags=re.S)).split("<svg")[0]
     assert not {"script", "img"} & {tag for tag, _ in Tags(page).found} and EVIL not in page
+
+
+def test_contradictions_have_a_section_and_break_out_of_nothing(tmp_path):
+    trial = Trial(tmp_path / "t", plan_for([Document("d", "Nothing.")], schema=CLINIC_SCHEMA), bars=False)
+    result = trial.run()
+    write_report(trial, result, tmp_path / "none.html")
+    assert "What cannot all be true" not in (tmp_path / "none.html").read_text(encoding="utf-8")
+    torn(10, trial.system.kg)
+    write_report(trial, result, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    section = page.partition("<h2>What cannot all be true</h2>")[2].partition("Made by kglearn")[0]
+    assert "10 contradictions: facts" in section and section.count("<strong>disjoint</strong>") == 8 and "<li>and 2 more</li>" in section
+    shown = html.unescape(section)
+    assert all(f'document {relation}{number}<b>: "{EVIL}{number} {relation} {EVIL_NAME}."' in shown for number in range(8) for relation in ("treats", "contraindicated_in"))
+    assert not {"script", "img", "b"} & {tag for tag, _ in Tags(page).found} and EVIL not in page
 
 
 def test_a_trial_that_waits_has_a_page(tmp_path):
