@@ -1276,7 +1276,7 @@ def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     unique = {(each.fact.head, each.fact.relation, each.fact.tail): each for each in found}
     return [unique[triple] for triple in sorted(unique)]
 
-# %% ../nbs/10_graph.ipynb #084322ea
+# %% ../nbs/10_graph.ipynb #8ad817e2
 @dataclass(frozen=True)
 class Contradiction:
     "Stated facts that cannot all hold, in order, and what each of them rests on; `kind` as `contradictions` says."

@@ -332,7 +332,7 @@ def _cluster(terms: Sequence[str], vectors, numbers: Sequence[int]) -> TermGroup
     central = (inside @ inside.sum(0)).argmax()
     return TermGroup(terms[numbers[central]], tuple(terms[number] for number in numbers), False)
 
-# %% ../nbs/16_terms.ipynb #aeb5f20a
+# %% ../nbs/16_terms.ipynb #b9cd75ca
 OPEN_PATTERNS = (
     ("is_a", "KIND,? such as LIST", 0.8),
     ("is_a", "such TAIL as LIST", 0.8),
