@@ -258,7 +258,7 @@ def facts_to_ask(kg: KnowledgeGraph, most: int = 50, seed: int = 0) -> list[tupl
             found.append((fact, max(heard, key=lambda piece: piece.confidence)))
     return random.Random(seed).sample(found, min(most, len(found)))
 
-# %% ../nbs/18_belief.ipynb #460cc54b
+# %% ../nbs/18_belief.ipynb #50898ece
 def answer_fact(kg: KnowledgeGraph, fact: Fact, yes: bool, about: Evidence | None = None) -> bool:
     """Keep what a person says of a fact, as evidence. Whether that was new.
 
@@ -270,10 +270,13 @@ def answer_fact(kg: KnowledgeGraph, fact: Fact, yes: bool, about: Evidence | Non
     place = (about.document, about.start, about.end) if about else ("", 0, 0)
     said = Evidence(*place, "answer", 1 - ANSWER_ERROR, 1 if yes else -1)
     with kg.transaction("answer"):
-        for number, in kg._rows(_CONTRARY, vars(fact) | vars(said)):
-            kg._remove("evidence", "rowid = ?", number)
-        return kg.add_fact(fact.head, fact.relation, fact.tail, said)
+        here = kg._rows(_HERE, vars(fact) | vars(said))
+        for number, _, _, extractor, polarity in here:
+            if extractor == "answer" and polarity != said.polarity:
+                kg._remove("evidence", "rowid = ?", number)
+        head, tail = here[0][1:3] if here else (fact.head, fact.tail)  # as stored: ends that were merged may come apart again
+        return kg.add_fact(head, fact.relation, tail, said)
 
-_CONTRARY = f"""
-SELECT rowid FROM evidence WHERE head IN {_alike(":head")} AND relation = :relation AND tail IN {_alike(":tail")}
-AND document = :document AND start = :start AND "end" = :end AND extractor = 'answer' AND polarity = -:polarity AND removed = 0"""
+_HERE = f"""
+SELECT rowid, head, tail, extractor, polarity FROM evidence WHERE head IN {_alike(":head")} AND relation = :relation
+AND tail IN {_alike(":tail")} AND document = :document AND start = :start AND "end" = :end AND removed = 0 ORDER BY head, tail"""

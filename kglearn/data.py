@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'CLINIC_PARTS', 'BadInput', 'Mention', 'Relation', 'Document', 'parse_markup', 'read_passages',
-           'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'read_dictionary', 'clinic_lexicon', 'read_jsonl',
-           'write_jsonl', 'read_pubtator', 'unwrap', 'markdown_text', 'read_documents']
+           'load_clinic', 'Table', 'corpus_table', 'DictionaryEntry', 'same_ids', 'read_dictionary', 'clinic_lexicon',
+           'read_jsonl', 'write_jsonl', 'read_pubtator', 'unwrap', 'markdown_text', 'read_documents']
 
 # %% ../nbs/01_data.ipynb #e979fd01
 import gzip
@@ -240,7 +240,7 @@ def corpus_table(parts: Mapping[str, Sequence[Document]]) -> Table:
     return Table(("part", "documents", "mentions", "entities", "relations"),
                  tuple((name, *counts(documents)) for name, documents in parts.items()))
 
-# %% ../nbs/01_data.ipynb #587031cf
+# %% ../nbs/01_data.ipynb #e97e258f
 @dataclass(frozen=True)
 class DictionaryEntry:
     """An entity that an external dictionary knows: its id there, its type (empty if not given), its names, the usual one first.
@@ -252,6 +252,11 @@ class DictionaryEntry:
     names: tuple[str, ...]
     also: tuple[str, ...] = ()
     description: str = ""
+
+def same_ids(entries: Iterable[DictionaryEntry]) -> dict[str, str]:
+    "For each id of entries, own or other, the entry's own. An own id is never another entry's; an other one that two entries have is the first's."
+    entries = list(entries)
+    return {id: entry.id for entry in reversed(entries) for id in entry.also} | {entry.id: entry.id for entry in entries}
 
 # %% ../nbs/01_data.ipynb #3322b73d
 def read_dictionary(path: Path | str) -> list[DictionaryEntry]:

@@ -7,7 +7,7 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #ceedbe7b
+# %% ../nbs/10_graph.ipynb #f065ed1c
 import hashlib
 import heapq
 import html
@@ -25,11 +25,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import count, groupby, islice
 from numbers import Real
+from operator import index
 from pathlib import Path
 
 from fastcore.basics import patch
 
-from .data import BadInput, DictionaryEntry, Document, clinic_lexicon, load_clinic
+from .data import BadInput, DictionaryEntry, Document, Relation, clinic_lexicon, load_clinic
 from .text import normalise, sentences
 
 # %% ../nbs/10_graph.ipynb #a28ac693
@@ -135,7 +136,7 @@ class Rules:
         if not all(isinstance(each, bool) for each in stated) or not isinstance(self.inverse, str):
             raise BadInput(f"rules of a relation: symmetric, transitive and functional are true or false, and the inverse is a name: {self}")
 
-# %% ../nbs/10_graph.ipynb #3a61a370
+# %% ../nbs/10_graph.ipynb #59accd0d
 @dataclass(frozen=True)
 class Schema:
     """Types of entities; for each relation the types that its head and tail may have; and rules of relations.
@@ -143,13 +144,16 @@ class Schema:
     An empty schema allows everything. A signature with an empty side allows every type there.
 
     Raises:
-        BadInput: the schema contradicts itself.
+        BadInput: the schema contradicts itself, or a relation has no two lists of types.
     """
     types: tuple[str, ...] = ()
     relations: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     rules: dict[str, Rules] = field(default_factory=dict)
 
     def __post_init__(self):
+        for relation, sides in self.relations.items():
+            if len(sides) != 2 or any(isinstance(side, str) for side in sides):
+                raise BadInput(f"the relation {relation!r} of a schema joins {sides!r}: give the types of its head and of its tail, two lists")
         inverses = {rules.inverse for rules in self.rules.values()} - {""}
         for relation in sorted({*self.relations, *self.rules, *inverses}):
             fault = _fault_of_signature(self, relation) or _fault_of_rules(self, relation)
@@ -165,7 +169,7 @@ class Schema:
         heads, tails = self.relations[relation]
         return (not heads or head_type in heads) and (not tails or tail_type in tails)
 
-# %% ../nbs/10_graph.ipynb #bc5ef744
+# %% ../nbs/10_graph.ipynb #c7fc7a27
 @patch(cls_method=True)
 def from_json(cls: Schema, text: str) -> Schema:
     """A schema from `{"types": [...], "relations": {"treats": [["medicine"], ["disease"]]}}`.
@@ -182,7 +186,7 @@ def from_json(cls: Schema, text: str) -> Schema:
         relations = {name: (_listed(heads), _listed(tails)) for name, (heads, tails) in fields.get("relations", {}).items()}
         rules = {name: Rules(**{**rule, "disjoint": _listed(rule.get("disjoint", []))}) for name, rule in fields.get("rules", {}).items()}
         types = _listed(fields["types"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f'not a schema ({error}): it needs {{"types": [...], "relations": {{name: [heads, tails]}}}}') from error
     return cls(types, relations, rules)
 
@@ -537,7 +541,29 @@ def _raise_confidence(self: KnowledgeGraph, table: str, rows: Sequence[tuple], s
         self._db.executemany(statement, rows)
     self._db.executemany(f"UPDATE {table} SET confidence = {confidence} WHERE {_WEAKER[table]} AND added = {added}", rows)
 
-# %% ../nbs/10_graph.ipynb #e84be020
+# %% ../nbs/10_graph.ipynb #a2a8a6df
+def _check_weight(what: object, confidence: float, polarity: int) -> None:
+    "A `BadInput` if these numbers mean nothing."
+    if not isinstance(confidence, Real) or not 0 < confidence <= 1 or polarity not in (1, -1):
+        raise BadInput(f"{what}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
+
+def _place(what: str, start: int, end: int, document: str, length: int, least: int = 0) -> tuple[int, int]:
+    "Offsets into a text of so many characters, `least` of them or more between, as Python's whole numbers; a `BadInput` for anything else."
+    try:
+        start, end = index(start), index(end)
+    except TypeError:
+        raise BadInput(f"{what} of {document!r}: offsets are whole numbers, and these are not") from None
+    if not 0 <= start <= end - least <= length - least:
+        raise BadInput(f"{what} lies outside document {document!r} of {length} characters: check the offsets")
+    return start, end
+
+def _check_words(what: object, **given: str) -> None:
+    "A `BadInput` for what is no text, in the words of the arguments."
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise BadInput(f"{what}: its {name} is {value!r}: give a text")
+
+# %% ../nbs/10_graph.ipynb #e38932cc
 @patch
 def add_document(self: KnowledgeGraph, document: Document) -> bool:
     """Keep a document's text. False if that was there already.
@@ -548,6 +574,7 @@ def add_document(self: KnowledgeGraph, document: Document) -> bool:
     Raises:
         BadInput: the document has no id; evidence without one is nobody's, or a dictionary's.
     """
+    _check_words(f"document {document.id!r}", id=document.id, text=document.text, source=document.source, date=document.date)
     _check_id(document.id)
     with self.transaction(f"document {document.id}"):
         found = self._rows("SELECT text, source, date FROM document WHERE id = ? AND removed = 0", (document.id,))
@@ -579,24 +606,7 @@ def documents(self: KnowledgeGraph) -> list[str]:
     "Ids of the documents, in order."
     return [id for id, in self._rows("SELECT id FROM document WHERE removed = 0 ORDER BY id")]
 
-# %% ../nbs/10_graph.ipynb #4235c195
-def _check_weight(what: object, confidence: float, polarity: int) -> None:
-    "A `BadInput` if these numbers mean nothing."
-    if not isinstance(confidence, Real) or not 0 < confidence <= 1 or polarity not in (1, -1):
-        raise BadInput(f"{what}: needs a confidence above 0 and at most 1, and a polarity of 1 or -1")
-
-def _check_place(what: str, start: int, end: int, document: str, length: int, least: int = 0) -> None:
-    "A `BadInput` unless these are offsets into a text of so many characters, with `least` of them or more between."
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end - least <= length - least):
-        raise BadInput(f"{what} lies outside document {document!r} of {length} characters: check the offsets")
-
-def _check_words(what: object, **given: str) -> None:
-    "A `BadInput` for what is no text, in the words of the arguments."
-    for name, value in given.items():
-        if not isinstance(value, str):
-            raise BadInput(f"{what}: its {name} is {value!r}: give a text")
-
-# %% ../nbs/10_graph.ipynb #b65e9c1a
+# %% ../nbs/10_graph.ipynb #f795b82f
 @patch
 def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = (), description: str = "") -> bool:
     """Add an entity of an external dictionary, with its other names and what it says of it. Whether anything was new.
@@ -607,6 +617,8 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
     Raises:
         BadInput: a dictionary has already given this key another type, or the key is empty.
     """
+    if isinstance(aliases, str):
+        raise BadInput(f"entity {key!r}: its aliases are the text {aliases[:40]!r}: give a list of names")
     named = name, *aliases
     for alias in named:
         _check_words(f"entity {key!r}", key=key, name=name, type=type, description=description, alias=alias)
@@ -626,7 +638,7 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
             self._insert("description", key, description)
         return self._db.total_changes > before
 
-# %% ../nbs/10_graph.ipynb #42444283
+# %% ../nbs/10_graph.ipynb #fb4596c1
 @patch
 def add_mention(self: KnowledgeGraph, document: str, start: int, end: int, type: str, entity: str = "",
                 extractor: str = "gold", confidence: float = 1.0, polarity: int = 1) -> bool:
@@ -651,11 +663,11 @@ def add_mentions(self: KnowledgeGraph, document: str, mentions: Iterable[tuple[i
     text = self.document(document).text
 
     def row(start: int, end: int, type: str, entity: str, extractor: str, confidence: float, polarity: int) -> tuple:
-        _check_place(f"mention {start}-{end}", start, end, document, len(text), least=1)
+        start, end = _place(f"mention {start}-{end}", start, end, document, len(text), least=1)
         _check_weight(f"mention {start}-{end} of {document!r}", confidence, polarity)
         _check_words(f"mention {start}-{end} of {document!r}", type=type, entity=entity, extractor=extractor)
         surface = text[start:end]
-        return document, start, end, surface, normalise(surface), type, entity, extractor, _rounded(confidence), polarity
+        return document, start, end, surface, normalise(surface), type, entity, extractor, _rounded(confidence), int(polarity)
 
     rows = [row(*mention) for mention in mentions]
     with self.transaction(f"mention in {document}"):
@@ -664,14 +676,15 @@ def add_mentions(self: KnowledgeGraph, document: str, mentions: Iterable[tuple[i
 
 def _rounded(confidence: float) -> float:
     "The 3 decimals that are kept, and never 0: that would be no evidence at all."
-    return max(round(confidence, 3), 0.001)
+    return max(round(float(confidence), 3), 0.001)
 
-# %% ../nbs/10_graph.ipynb #4db6018e
-def _check_evidence(piece: Evidence, length: Callable[[str], int]) -> None:
-    "A `BadInput` if the evidence points at nothing, or its numbers mean nothing."
+# %% ../nbs/10_graph.ipynb #74a19bac
+def _kept(piece: Evidence, length: Callable[[str], int]) -> tuple:
+    "What is kept of a piece of evidence, in order; a `BadInput` if it points at nothing, or its numbers mean nothing."
     _check_words(piece, document=piece.document, extractor=piece.extractor)
     _check_weight(piece, piece.confidence, piece.polarity)
-    _check_place(f"evidence {piece.start}-{piece.end}", piece.start, piece.end, piece.document, length(piece.document) if piece.document else sys.maxsize)
+    place = _place(f"evidence {piece.start}-{piece.end}", piece.start, piece.end, piece.document, length(piece.document) if piece.document else sys.maxsize)
+    return piece.document, *place, piece.extractor, _rounded(piece.confidence), int(piece.polarity)
 
 @patch
 def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence: Evidence) -> bool:
@@ -685,7 +698,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
-# %% ../nbs/10_graph.ipynb #342aa18f
+# %% ../nbs/10_graph.ipynb #98e9fdce
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -693,25 +706,27 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
     Raises:
         BadInput: as `add_fact`; then none of them is added.
     """
-    types_of = cache(self._types)
+    may_be = cache(self._may_be)
     length = cache(lambda document: len(self.document(document).text))
 
     def rows() -> Iterator[tuple]:
         for head, relation, tail, piece in facts:
-            _check_relation(self.schema, head, types_of(head), relation, tail, types_of(tail))
-            _check_evidence(piece, length)
-            yield (head, relation, tail, piece.document, piece.start, piece.end, piece.extractor,
-                   _rounded(piece.confidence), piece.polarity)
+            heads, tails = self.schema.relations.get(relation, ((), ())) if isinstance(relation, str) else ((), ())
+            if not (may_be(head, heads) and may_be(tail, tails) and _is_known(self.schema, relation)):
+                raise _no_such(self.schema, head, self._types(head), relation, tail, self._types(tail))
+            yield head, relation, tail, *_kept(piece, length)
     with self.transaction("facts"):
         return self._insert_all("evidence", rows())
 
-def _check_relation(schema: Schema, head: str, heads: Sequence[str], relation: str, tail: str, tails: Sequence[str]) -> None:
-    "A `BadInput` for no relation at all, or for one that the schema does not have between any of these types."
+def _is_known(schema: Schema, relation: str) -> bool:
+    return isinstance(relation, str) and relation != "" and (not schema.relations or relation in schema.relations)
+
+def _no_such(schema: Schema, head: str, heads: Iterable[str], relation: str, tail: str, tails: Iterable[str]) -> BadInput:
+    "Says that the schema has no such relation between entities of any of these types, or that there is none at all."
     if not (isinstance(relation, str) and relation):
-        raise BadInput(f"a fact from {head!r} to {tail!r} without a relation ({relation!r}): name one")
-    if not any(schema.allows(there, relation, here) for there in heads for here in tails):
-        raise BadInput(f"the schema has no {relation!r} from {' or '.join(heads)} to {' or '.join(tails)} ({head} -> {tail}): "
-                       f"choose one of {', '.join(sorted(schema.relations))}, or widen the schema")
+        return BadInput(f"a fact from {head!r} to {tail!r} without a relation ({relation!r}): name one")
+    return BadInput(f"the schema has no {relation!r} from {' or '.join(heads)} to {' or '.join(tails)} ({head} -> {tail}): "
+                    f"choose one of {', '.join(sorted(schema.relations))}, or widen the schema")
 
 # %% ../nbs/10_graph.ipynb #31191651
 def _entities(keys: str, which: str) -> str:
@@ -764,7 +779,7 @@ def _look(self: KnowledgeGraph) -> tuple[_Views, Callable[[Evidence], float] | N
     merged, trusted = self._rows("SELECT EXISTS (SELECT 1 FROM same), EXISTS (SELECT 1 FROM trust WHERE removed = 0)")[0]
     return _MERGING if merged else _PLAIN, self._trusting() if trusted else None
 
-# %% ../nbs/10_graph.ipynb #a42a715a
+# %% ../nbs/10_graph.ipynb #9a42bcca
 @patch
 def entities(self: KnowledgeGraph) -> list[Entity]:
     "All entities, in order of key."
@@ -789,12 +804,30 @@ def entity(self: KnowledgeGraph, key: str) -> Entity:
     raise BadInput(f"no entity {key!r} in the graph: add it first, or look it up with find()")
 
 @patch
-def _types(self: KnowledgeGraph, key: str) -> tuple[str, ...]:
-    "The types that the schema may take an entity for, its own first: where no dictionary gives one, each that a mention gives it."
-    own, alike = self.entity(key).type, _alike(":key")
-    said = self._rows(f"""SELECT DISTINCT type FROM mention WHERE entity IN {alike} AND removed = 0 AND NOT EXISTS
-        (SELECT 1 FROM entity WHERE key IN {alike} AND removed = 0 AND type != '') ORDER BY 1""", {"key": key}) if self.schema.relations else ()
-    return tuple(dict.fromkeys([own, *(type for type, in said)]))
+def _stated_type(self: KnowledgeGraph, key: str) -> str:
+    "The type that a dictionary gives this very key, whatever it is merged with; empty if none does. A `BadInput` if the graph has no such entity."
+    alike = _alike(":key")
+    found = self._rows(f"""
+        SELECT coalesce((SELECT type FROM entity WHERE key = :key AND removed = 0), '')
+        WHERE EXISTS (SELECT 1 FROM entity WHERE key IN {alike} AND removed = 0 AND name IS NOT NULL)
+           OR EXISTS (SELECT 1 FROM mention WHERE entity IN {alike} AND removed = 0)
+           OR EXISTS (SELECT 1 FROM evidence WHERE head IN {alike} AND removed = 0)
+           OR EXISTS (SELECT 1 FROM evidence WHERE tail IN {alike} AND removed = 0)""", {"key": key})
+    return found[0][0] if found else self.entity(key).type
+
+@patch
+def _may_be(self: KnowledgeGraph, key: str, types: tuple[str, ...]) -> bool:
+    "Whether an entity may be taken for one of these types, or of any if there are none: a dictionary's word goes first, then any mention's."
+    stated = self._stated_type(key)
+    if not types or stated:
+        return not types or stated in types
+    return any(self._rows("SELECT 1 FROM mention WHERE entity = ? AND type = ? AND removed = 0 LIMIT 1", (key, type)) for type in types)
+
+@patch
+def _types(self: KnowledgeGraph, key: str) -> list[str]:
+    "The types that an entity may be taken for."
+    said = self._rows("SELECT DISTINCT type FROM mention WHERE entity = ? AND removed = 0 ORDER BY 1", (key,))
+    return [self._stated_type(key)] if self._stated_type(key) or not said else [type for type, in said]
 
 # %% ../nbs/10_graph.ipynb #ace17104
 _EVIDENCE = 'document, start, "end", extractor, confidence, polarity'
@@ -878,7 +911,7 @@ def within(self: KnowledgeGraph, key: str, hops: int = 2) -> list[str]:
         found = found | rim
     return sorted(found - start)
 
-# %% ../nbs/10_graph.ipynb #483c35a2
+# %% ../nbs/10_graph.ipynb #a98f2a6c
 @patch
 def find(self: KnowledgeGraph, name: str) -> list[Entity]:
     "Entities that have this key or this name (compared as `normalise` does), in order of key."
@@ -886,7 +919,7 @@ def find(self: KnowledgeGraph, name: str) -> list[Entity]:
     keys = self._rows(f"SELECT {views.root('entity')} FROM alias WHERE normalised = :name UNION "
                       f"SELECT {views.root('entity')} FROM mention WHERE normalised = :name AND removed = 0 "
                       f"AND entity != '' AND polarity > 0 UNION "
-                      f"SELECT {views.root('key')} FROM entity WHERE key = :key ORDER BY 1",
+                      f"SELECT {views.root('entity.key')} FROM entity WHERE key = :key ORDER BY 1",
                       {"name": normalise(name), "key": name})
     return [entity for key, in keys for entity in self._entity(key, views)]
 
@@ -1037,17 +1070,22 @@ def names(self: KnowledgeGraph, key: str) -> tuple[str, ...]:
                                 f"AND polarity > 0 GROUP BY surface ORDER BY count(*) DESC, surface", {"key": key})
     return _main_first(entity.name, (row[1:3] for row in found))
 
-# %% ../nbs/10_graph.ipynb #9d0dc4d7
+# %% ../nbs/10_graph.ipynb #2a5cc4fb
 @patch
-def dictionary(self: KnowledgeGraph) -> list[DictionaryEntry]:
-    "The entities that an external dictionary gave, with all their names as they were written, the main one first, and descriptions."
-    rows = self._rows(_NAMES.format(key=self._look()[0].root("e.key"), which="true"))
+def dictionary(self: KnowledgeGraph, as_given: bool = False) -> list[DictionaryEntry]:
+    """The entities that an external dictionary gave, with all their names as they were written, the main one first, and descriptions.
+
+    Args:
+        as_given: an entry for each key, merged or not, and no type where the dictionary gave none: for readers, which must not depend on merges
+            and on what was read before.
+    """
+    rows = self._rows(_NAMES.format(key="e.key" if as_given else self._look()[0].root("e.key"), which="true"))
     described = dict(self._rows("SELECT entity, text FROM description WHERE removed = 0"))
     groups, entries = {root for root, in self._rows("SELECT DISTINCT root FROM same")}, []
     for key, found in groupby(rows, lambda row: row[0]):
         named = list(found)
         entity = Entity(key, *named[0][3:], described.get(key, ""))
-        if key in groups or not entity.type:  # then not from one row
+        if not as_given and (key in groups or not entity.type):  # then not from one row
             entity = self.entity(key)
         entries.append(DictionaryEntry(key, entity.type, _main_first(entity.name, (row[1:3] for row in named)), description=entity.description))
     return entries
@@ -1230,11 +1268,15 @@ def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[
                 if fact.belief and fact.relation == name and here == key and there not in reached:
                     heapq.heappush(waiting, (belief * fact.belief, next(number), there, (*chain, fact)))
 
-# %% ../nbs/10_graph.ipynb #6b632dc6
-def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forward: bool = True) -> Iterator[Inferred]:
+# %% ../nbs/10_graph.ipynb #b4633038
+def _ruled(schema: Schema) -> list[str]:
+    "Relations that a rule speaks of, by name or as an inverse."
+    return sorted({*schema.rules, *(rules.inverse for rules in schema.rules.values())} - {""})
+
+def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forward: bool = True, only: Iterable[str] | None = None) -> Iterator[Inferred]:
     "What is inferred with this entity as the head (or, backward, as the tail); circles that lead back to it too."
     stated = {(fact.head, fact.relation, fact.tail) for fact in near(key) if fact.belief}
-    for relation in sorted({*schema.rules, *(rules.inverse for rules in schema.rules.values())} - {""}):
+    for relation in _ruled(schema) if only is None else only:
         rules = schema.rules_of(relation)
         for belief, end, chain in _chains(key, relation, rules, near, forward):
             triple = (key, relation, end) if forward else (end, relation, key)
@@ -1242,7 +1284,7 @@ def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forwa
                 rule = "transitive" if len(chain) > 1 else "symmetric" if rules.symmetric else "inverse"
                 yield Inferred(Fact(*triple, belief), rule, chain if forward else chain[::-1])
 
-# %% ../nbs/10_graph.ipynb #c608e636
+# %% ../nbs/10_graph.ipynb #d96c4309
 @patch
 def _near(self: KnowledgeGraph, key: str | None) -> Callable[[str], list[Fact]]:
     "What gives the facts around an entity: the store, one at a time; or, when all are wanted, all of them at once."
@@ -1264,19 +1306,19 @@ def inferred(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
     return [conclusion for conclusion in self._concluded(key) if conclusion.fact.head != conclusion.fact.tail]
 
 @patch
-def _concluded(self: KnowledgeGraph, key: str | None = None) -> list[Inferred]:
-    "What `inferred` gives, and chains that lead back to where they began."
+def _concluded(self: KnowledgeGraph, key: str | None = None, only: Iterable[str] | None = None) -> list[Inferred]:
+    "What `inferred` gives, and chains that lead back to where they began; of these relations only, if some are named."
     if not self.schema.rules:
         return []
     if key is not None:
         key = self._stands_for(key)
     near = self._near(key)
     starts = [(key, True), (key, False)] if key is not None else [(entity.key, True) for entity in self.entities()]
-    found = [each for start, forward in starts for each in _conclude(self.schema, start, near, forward)]
+    found = [each for start, forward in starts for each in _conclude(self.schema, start, near, forward, only)]
     unique = {(each.fact.head, each.fact.relation, each.fact.tail): each for each in found}
     return [unique[triple] for triple in sorted(unique)]
 
-# %% ../nbs/10_graph.ipynb #8ad817e2
+# %% ../nbs/10_graph.ipynb #ef27d95c
 @dataclass(frozen=True)
 class Contradiction:
     "Stated facts that cannot all hold, in order, and what each of them rests on; `kind` as `contradictions` says."
@@ -1293,18 +1335,28 @@ class Contradiction:
             rows.append((f"{fact.head} > {fact.relation} > {fact.tail}", f"{fact.belief:.2f}", len(pieces) - against, against, ", ".join(documents[:3]) + more))
         return Table((self.kind, "belief", "for", "against", "documents"), tuple(rows))._repr_html_()
 
-def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
-    "Kind of contradiction, and the stated facts that make it."
-    concluded, stated = kg._concluded(), [fact for fact in kg.facts() if fact.belief]
-    held = {(each.fact.head, each.fact.relation, each.fact.tail): each.premises for each in concluded}
-    held |= {(fact.head, fact.relation, fact.tail): (fact,) for fact in stated}
-    rules, type_of = cache(kg.schema.rules_of), {entity.key: entity.type for entity in kg.entities()}
-    circles = [(each.fact.relation, set(each.premises)) for each in concluded if each.fact.head == each.fact.tail]
-    circles += [(fact.relation, {fact}) for fact in stated if fact.head == fact.tail]
-    yield from (("cycle", facts) for relation, facts in circles
-                if rules(relation).transitive and not rules(relation).symmetric)
-    yield from (("signature", {fact}) for fact in stated
-                if not kg.schema.allows(type_of[fact.head], fact.relation, type_of[fact.tail]))
+def _circles(schema: Schema, stated: Sequence[Fact]) -> Iterator[set[Fact]]:
+    "Facts of a transitive relation that lead back to where they began: from each entity on a circle the likeliest way."
+    from networkx import DiGraph, strongly_connected_components
+    for relation in _ruled(schema):
+        if (rules := schema.rules_of(relation)).transitive and not rules.symmetric:
+            ends = {fact: (fact.head, fact.tail) if fact.relation == relation else (fact.tail, fact.head)
+                    for fact in stated if fact.relation in (relation, rules.inverse)}
+            knot = {key: number for number, keys in enumerate(strongly_connected_components(DiGraph(ends.values()))) for key in keys}
+            around = defaultdict(list)
+            for fact, (here, there) in ends.items():
+                if knot[here] == knot[there]:
+                    around[here].append(fact)
+            for key in list(around):
+                yield from (set(chain) for _, end, chain in _chains(key, relation, rules, around.__getitem__) if end == key)
+
+def _clashes(kg: KnowledgeGraph, stated: Sequence[Fact]) -> Iterator[tuple[str, set[Fact]]]:
+    "Stated facts that exclude each other, or of which something follows that is excluded; only what such a rule speaks of is inferred."
+    rules = cache(kg.schema.rules_of)
+    strict = {relation for name, own in kg.schema.rules.items() for relation in (name, own.inverse, *own.disjoint)
+              if rules(relation).functional or rules(relation).disjoint}
+    held = {(each.fact.head, each.fact.relation, each.fact.tail): each.premises for each in (kg._concluded(only=strict) if strict else ())}
+    held |= {(fact.head, fact.relation, fact.tail): (fact,) for fact in stated if fact.relation in strict}
     tails = defaultdict(list)
     for head, relation, tail in held:
         tails[head, relation].append(tail)
@@ -1313,7 +1365,15 @@ def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
                 yield "disjoint", {*held[head, relation, tail], *held[head, other, tail]}
     for (head, relation), found in tails.items():
         if rules(relation).functional and len(found) > 1:
-            yield "functional", set().union(*(held[head, relation, tail] for tail in found))
+            yield "functional", {fact for tail in found for fact in held[head, relation, tail]}
+
+def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
+    "Kind of contradiction, and the stated facts that make it."
+    stated = [fact for fact in kg.facts() if fact.belief]
+    yield from (("cycle", facts) for facts in _circles(kg.schema, stated))
+    type_of = {entity.key: entity.type for entity in kg.entities()} if kg.schema.relations else {}
+    yield from (("signature", {fact}) for fact in stated if type_of and not kg.schema.allows(type_of[fact.head], fact.relation, type_of[fact.tail]))
+    yield from _clashes(kg, stated)
 
 # %% ../nbs/10_graph.ipynb #f1938a94
 def contradictions(kg: KnowledgeGraph, min_belief: float = 0.0) -> list[Contradiction]:
@@ -1361,7 +1421,7 @@ def _repr_html_(self: KnowledgeGraph) -> str:
     return (f"<table><caption style='text-align: left'>Knowledge graph, revision {self.revision}</caption>"
             f"{''.join(rows)}</table>")
 
-# %% ../nbs/10_graph.ipynb #438f94e9
+# %% ../nbs/10_graph.ipynb #0e5481c8
 GOLD_CONFIDENCE = 0.95
 
 def _named_in(document: Document) -> dict[tuple[int, int], set[str]]:
@@ -1378,6 +1438,12 @@ def _supporting_sentence(named: Mapping[tuple[int, int], set[str]], head: str, t
     "Offsets of the first sentence that mentions both ends; else the first one that mentions the head, or any."
     return next((span for wanted in ({head, tail}, {head}, set()) for span, entities in named.items() if wanted <= entities), (0, 0))
 
+def _check_by_labels(kg: KnowledgeGraph, own: Mapping[str, set[str]], relation: Relation) -> None:
+    "A `BadInput` if the schema forbids a relation between what a dictionary, or else the document's own labels, say its ends are."
+    heads, tails = ({stated} if (stated := kg._stated_type(end)) else own[end] for end in (relation.head, relation.tail))
+    if not any(kg.schema.allows(head, relation.relation, tail) for head in heads for tail in tails):
+        raise _no_such(kg.schema, relation.head, sorted(heads), relation.relation, relation.tail, sorted(tails))
+
 def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     """Add a document with the mentions and relations that a person has marked in it, as one revision.
 
@@ -1392,6 +1458,11 @@ def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     with kg.transaction(f"gold {document.id}"):
         kg.add_document(document)
         kg.add_mentions(document.id, [(mention.start, mention.end, mention.type, mention.entity, "gold", 1.0, 1) for mention in document.mentions or ()])
+        own = defaultdict(set)
+        for mention in document.mentions or ():
+            own[mention.entity].add(mention.type)
+        for relation in stated:
+            _check_by_labels(kg, own, relation)
         places = _named_in(document)
         kg.add_facts([(relation.head, relation.relation, relation.tail, Evidence(document.id, *_supporting_sentence(
             places, relation.head, relation.tail), "gold", GOLD_CONFIDENCE)) for relation in stated])

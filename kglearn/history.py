@@ -226,7 +226,7 @@ def known_only_from(kg: KnowledgeGraph, document: str) -> list[str]:
     keys = [key for key, in kg._rows(_NAMED_IN, {"document": document})]
     return [key for key in keys if not kg._rows(_KNOWN_ELSEWHERE, {"key": key, "document": document})]
 
-# %% ../nbs/11_history.ipynb #4157b549
+# %% ../nbs/11_history.ipynb #e26219e5
 def purge(kg: KnowledgeGraph, document: str) -> list[str]:
     """Wipe a document from the graph, its past and its file: text, mentions, evidence, and names known from it alone.
 
@@ -253,8 +253,9 @@ def purge(kg: KnowledgeGraph, document: str) -> list[str]:
             kg._rows(f"DELETE FROM {table} WHERE {column} = ?", (document,))
         for key in orphans:
             _wipe_key(kg, key)
-        kg._rows("UPDATE revision SET note = substr(note, 1, length(note) - length(:id)) || '(purged)' "
-                 "WHERE substr(' ' || note, -length(:id) - 1) = ' ' || :id", {"id": document})
+        for number, note in kg._rows("SELECT id, note FROM revision"):  # not in SQL, where a text ends at its first NUL
+            if f" {note}".endswith(f" {document}"):
+                kg._rows("UPDATE revision SET note = ? WHERE id = ?", (note.removesuffix(document) + "(purged)", number))
     with kg._turn:
         rewrite(kg._db, kg.path)
     return orphans

@@ -7,7 +7,7 @@ __all__ = ['to_networkx', 'neighborhood', 'to_pyg', 'to_tables', 'from_tables', 
            'sparql', 'to_kgx', 'from_kgx', 'to_neo4j', 'from_neo4j', 'from_networkx', 'to_graphml', 'from_graphml',
            'Ontology', 'read_ontology', 'read_names', 'add_ontology']
 
-# %% ../nbs/12_interchange.ipynb #065504fd
+# %% ../nbs/12_interchange.ipynb #5cfe46af
 import csv
 import hashlib
 import importlib
@@ -27,7 +27,7 @@ from xml.parsers import expat
 
 from tqdm.auto import tqdm
 
-from .data import BadInput, DictionaryEntry, Document, Relation, Table, read_dictionary
+from .data import BadInput, DictionaryEntry, Document, Relation, Table, read_dictionary, same_ids
 from .graph import Entity, Evidence, KnowledgeGraph
 
 if TYPE_CHECKING:
@@ -792,13 +792,13 @@ class Ontology:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in self.left_out.items())
         return f"Ontology(terms: {len(self.entries)}, facts: {len(self.facts)}; left out: {reasons or 'nothing'})"
 
-# %% ../nbs/12_interchange.ipynb #df76ccc0
+# %% ../nbs/12_interchange.ipynb #c3d3939a
 def _ontology(path: Path, entries: list[DictionaryEntry], facts: Iterable[Relation], left_out: Counter) -> Ontology:
     "An ontology whose facts join its own terms, and whose `is_a` leads nowhere in a circle."
     import networkx
     if not entries:
         raise BadInput(f"{path}: holds no term: give an ontology or a glossary")
-    known, good = {id: entry.id for entry in entries for id in (*entry.also, entry.id)}, {}
+    known, good = same_ids(entries), {}
     for fact in facts:
         fact = replace(fact, head=known.get(fact.head, fact.head), tail=known.get(fact.tail, fact.tail))
         if fact.head == fact.tail:
@@ -836,7 +836,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
-# %% ../nbs/12_interchange.ipynb #0bb1af16
+# %% ../nbs/12_interchange.ipynb #65d1bd9a
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -849,16 +849,16 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
         elif kind == "Term" and [value.split()[:1] for value in tags["is_obsolete"]] == [["true"]]:
             left_out["obsolete terms"] += 1
         elif kind == "Term":
-            if not tags["id"]:
+            if not "".join(tags["id"][:1]):
                 raise BadInput(f"{place}: a [Term] without an id: add one")
-            id = tags["id"][0].split()[0]
+            id, *_ = tags["id"][0].split() or [""]
             synonyms = [_OBO_QUOTED.match(value).groups() for value in tags["synonym"]]
             left_out["synonyms that are not exact"] += sum(scope != "EXACT" for _, scope in synonyms)
             names = [_OBO_COMMENT.sub("", name) for name in tags["name"]] or [id]
             names += [name for name, scope in synonyms if scope == "EXACT"]
             own_type = type or (tags["namespace"] or [namespace])[0]
             description = "".join(_obo_text(_OBO_QUOTED.match(value)[1]) for value in tags["def"][:1])
-            also = tuple(value.split()[0] for value in tags["alt_id"] if value)
+            also = tuple(old[0] for value in tags["alt_id"] if (old := _OBO_COMMENT.sub("", f" {value}").split()))
             entries.append(DictionaryEntry(id, own_type, tuple(map(_obo_text, names)), also, description))
             facts += [Relation(id, "is_a", value.split()[0]) for value in tags["is_a"]]
             facts += [Relation(id, *value.split()[:2]) for value in tags["relationship"]]

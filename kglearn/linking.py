@@ -6,7 +6,7 @@
 __all__ = ['EXACT', 'long_forms', 'names_of', 'namesakes_of', 'spellings_of', 'link', 'NameIndex', 'name_loss', 'tune_names',
            'medical_wordings', 'Candidate', 'Candidates', 'Linker', 'link_accuracy', 'Ranker']
 
-# %% ../nbs/13_linking.ipynb #b0f5f7b2
+# %% ../nbs/13_linking.ipynb #712549ba
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .data import BadInput, DictionaryEntry, Document, Mention, Table
+from .data import BadInput, DictionaryEntry, Document, Mention, Table, same_ids
 from .text import _HAN_KANA, Encoder, abbreviations, mean_of_pieces, normalise
 
 # %% ../nbs/13_linking.ipynb #e13aa5f0
@@ -374,7 +374,7 @@ class Candidates(tuple):
     def _repr_html_(self) -> str:
         return Table(("name", "type", "likeness", "entity"), tuple((c.name, c.type, c.score, c.entity) for c in self))._repr_html_()
 
-# %% ../nbs/13_linking.ipynb #61ea825e
+# %% ../nbs/13_linking.ipynb #a74c53fb
 class Linker:
     """Links mentions to a dictionary: exact first, then by likeness down to a threshold, else to a new entity.
 
@@ -394,7 +394,7 @@ class Linker:
         self.names, self.namesakes, self.spelt = names_of(self.entries), namesakes_of(self.entries), spellings_of(self.entries)
         spelt = (entry.id for own in self.spelt.values() for entry in own.values())
         self.entities, self.ranker = {entry.id for name in self.names for entry in self._bearers(name)}.union(spelt), None
-        self.same = {id: entry.id for entry in self.entries for id in (*entry.also, entry.id)}
+        self.same = same_ids(self.entries)
 
     @cached_property
     def index(self) -> NameIndex:

@@ -82,11 +82,12 @@ def _purge_work(system: LearningSystem, document: str) -> dict:
     write_json(system.folder / PURGE_UNDER_WAY, work)
     return work
 
-# %% ../nbs/63_purge.ipynb #82860917
+# %% ../nbs/63_purge.ipynb #ceec53d9
 def _wipe_snapshot(path: Path, document: str, keys: Iterable[str]) -> None:
     "Take a document out of a `snapshot.json`."
     fields, keys = json_in(path), set(keys)
-    aliases = {name: [piece for piece in pieces if NameEvidence(*piece).document != document] for name, pieces in fields["aliases"].items()}
+    aliases = {name: [piece for piece in pieces if NameEvidence(*piece).document != document and NameEvidence(*piece).entity not in keys]
+               for name, pieces in fields["aliases"].items()}
     fields["aliases"] = {name: pieces for name, pieces in aliases.items() if pieces}
     fields["rows"] = {f"(purged) {row}" if key in keys else key: row for key, row in fields["rows"].items()}
     write_file(path, json.dumps(fields, sort_keys=True))

@@ -490,7 +490,7 @@ def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document]
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #4ea03b18
+# %% ../nbs/15_reader.ipynb #d7eb0d1f
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -513,8 +513,8 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
 @patch
 def _types(self: Reader, reading: Reading, key: str) -> set[str]:
     "What a document takes an entity for, unless a dictionary tells: other documents have no say, whichever is read first."
-    types = set(self.kg._types(key))
-    return types & {mention.type for mention in reading.mentions if mention.entity == key} or types
+    stated = self.kg._stated_type(key)
+    return {stated} if stated else {mention.type for mention in reading.mentions if mention.entity == key} or set(self.kg._types(key))
 
 @patch
 def _add_facts(self: Reader, reading: Reading, report: ReadReport) -> None:

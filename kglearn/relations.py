@@ -74,7 +74,7 @@ PATTERNS = {
         r"secondary to|(?:result|complication|legacy|drawback|side effect) of|complicating"),
 }
 
-# %% ../nbs/14_relations.ipynb #dc5f3f8f
+# %% ../nbs/14_relations.ipynb #a1f7eeda
 DENIALS = (r"no|not|nor|never|without|neither|nothing|cannot|den(?:y|ies|ied|ying)|rather than|instead of|unless|less|unlike|unlikely|hardly|"
            r"(?:do|does|did|so|too|very) little|fail(?:s|ed|ing|ure)? to|argues? against")
 DOUBTS = "if|whether"
@@ -93,7 +93,7 @@ def _cue(cues: str) -> re.Pattern:
 def _said(between: str, cues: str, hoped_for: bool = False) -> bool:
     "Whether a cue stands near the end of the words between two mentions, and nothing before it denies, or leaves open, what it says."
     found = _cue(cues).search(between) if cues else None
-    if not found or _NEGATION.search(between[:found.start()]):
+    if not found or _NEGATION.search(between[:found.start()]) or _NEGATION.search(between[found.end("cue"):]):
         return False
     clause = _BREAK.split(between[:found.start()])[-1]
     return not _DOUBT.search(clause + " " + between[found.end("cue"):]) and not (hoped_for and _HOPE.search(clause))

@@ -7,7 +7,7 @@ __all__ = ['WORKSPACE_FORMAT', 'PURGE_UNDER_WAY', 'RELATERS', 'FIRST_TERMS', 'EV
            'write_json', 'json_in', 'write_file', 'Gaps', 'Version', 'LearningSystem', 'hash_of', 'summary_of',
            'add_answer', 'Evolution', 'copy_with', 'Why', 'disputed']
 
-# %% ../nbs/60_system.ipynb #71248f19
+# %% ../nbs/60_system.ipynb #3161c511
 import hashlib
 import json
 import math
@@ -32,7 +32,7 @@ from .interchange import Ontology, add_ontology
 from .objective import IGNORE, AdversarialTerm, AgreementTerm, AnswerTerm, TaskTerm, agreement_gap, answer_loss
 from .policy import NONE, Decision, FeedbackLog, Policy, Rewarded, with_answers
 from .linking import link
-from .reader import DictionaryTagger, Reader, ReadReport
+from .reader import DictionaryTagger, Reader, ReadReport, learn_types
 from .relations import TrainedRelater, relater_for
 from .skill import (Recipe, SkillModel, SkillProcessor, Trained, Window, _check_labelled, count_table, f1_of, interval_of, known_types,
                            load_skill, logits_of, read_mentions, resampled_f1, save_skill, train_skill)
@@ -300,7 +300,7 @@ def rollback(self: LearningSystem, name: str = "") -> str:
     self.go_live(self.version(name or before[-1]).name)
     return self.live.name
 
-# %% ../nbs/60_system.ipynb #91458193
+# %% ../nbs/60_system.ipynb #068ad03b
 @patch(as_prop=True)
 def relater(self: LearningSystem):
     "What finds facts: cues, what was trained beside the live skill, or both, as `learn` was told."
@@ -318,10 +318,10 @@ def read(self: LearningSystem, documents: Iterable[Document], progress: str = ""
     Args:
         engine: who reads the texts: `"here"`, this process; `"ray"`, the cluster that answers (see `kglearn.cluster`).
     """
-    documents, dictionary = [document.unlabelled() for document in documents], self.kg.dictionary()
+    documents, dictionary = [document.unlabelled() for document in documents], self.kg.dictionary(as_given=True)
     has_skill = (self.folder / "live.json").exists()
     if has_skill or dictionary:
-        tagger = SkillTagger(self.live.skill, self.live.processor) if has_skill else DictionaryTagger(dictionary)
+        tagger = SkillTagger(self.live.skill, self.live.processor) if has_skill else DictionaryTagger(learn_types(dictionary, ()))
         reader = Reader(self.kg, tagger, dictionary, self.relater, encoder=self.encoder)
     else:
         reader = open_reader(self.kg, documents, encoder=self.encoder)
@@ -659,7 +659,7 @@ class Why:
         items = "".join(f"<li>{escape(line)}</li>" for line in self.lines)
         return f"<p><strong>{escape(self.title)}</strong></p><ul>{items}</ul>"
 
-# %% ../nbs/60_system.ipynb #8beb6e71
+# %% ../nbs/60_system.ipynb #843f2091
 @patch
 def why(self: LearningSystem, query: str) -> Why:
     """Sentence, belief, answers and revision behind a fact (`head > relation > tail`) or an entity (its name or key).
@@ -667,7 +667,7 @@ def why(self: LearningSystem, query: str) -> Why:
     Raises:
         BadInput: nothing in the graph has that name.
     """
-    parts = [part.strip() for part in query.split(">")]
+    parts = [part.strip() for part in query.split(" > " if " > " in query else ">")]  # as it is printed; a name may have the sign in it
     if len(parts) == 3:
         return _why_fact(self.kg, *(self._named(parts[i]).key if i != 1 else parts[i] for i in range(3)))
     return _why_entity(self.kg, self._named(query))

@@ -341,3 +341,15 @@ def test_merged_entities_are_one_to_gold():
 def test_there_is_a_bin_at_least(bins):
     with pytest.raises(BadInput, match="1 or more"):
         reliability([0.9, 0.8], [False, False], bins=bins)
+
+
+def test_an_answer_under_a_merge_stays_with_the_fact_whose_sentence_was_shown():
+    kg = witnessed([("d1", "x", 0.7)])
+    kg.add_entity("c", "c", "thing")
+    kg.add_document(Document("d2", "c r b"))
+    kg.add_fact("c", "r0", "b", Evidence("d2", 0, 5, "x", 0.7))
+    kg.merge("a", "c")
+    merged, = kg.facts()
+    answer_fact(kg, merged, False, Evidence("d2", 0, 5, "x", 0.7))
+    kg.unmerge("a", "c")
+    assert kg.belief("a", "r0", "b") == pytest.approx(0.7) and kg.belief("c", "r0", "b") == posterior(0.7, 0, 1)

@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 from dataclasses import astuple, replace
+from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kglearn import graph
 from kglearn.data import BadInput, Document, Mention, Relation, clinic_lexicon, load_clinic
 from kglearn.graph import (CLINIC_SCHEMA, Contradiction, Evidence, Fact, KnowledgeGraph, Rules, Schema, add_gold, belief_from, clinic_graph,
                            contradictions, noisy_or, posterior, roots)
@@ -620,7 +624,7 @@ def small():
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", -1, 5, "gold")), "lies outside"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 9, 5, "gold")), "lies outside"),
     (lambda kg: kg.add_mention("d", -1, 5, "medicine", "m"), "lies outside"),
-    (lambda kg: kg.add_mention("d", 0.0, 5, "medicine", "m"), "lies outside"),
+    (lambda kg: kg.add_mention("d", 0.0, 5, "medicine", "m"), "whole numbers"),
     (lambda kg: kg.add_mention("d", 0, 5, None, "m"), "its type is None"),
     (lambda kg: kg.add_mention("d", 0, 5, "medicine", None), "its entity is None"),
     (lambda kg: kg.add_entity("k", None, "medicine"), "its name is None"),
@@ -631,9 +635,13 @@ def small():
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, None)), "its extractor is None"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", None)), "confidence"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 23, "gold", "0.5")), "confidence"),
-    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 2.5, "gold")), "lies outside"),
+    (lambda kg: kg.add_fact("m", "treats", "s", Evidence("d", 0, 2.5, "gold")), "whole numbers"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("", 0, 2 ** 70, "gold")), "lies outside"),
     (lambda kg: kg.add_fact("m", "treats", "s", Evidence("", -1, 0, "gold")), "lies outside"),
+    (lambda kg: kg.add_document(Document("e", None)), "its text is None"),
+    (lambda kg: kg.add_document(Document("e", "a text", source=None)), "its source is None"),
+    (lambda kg: kg.add_document(Document(("e",), "a text")), "its id is"),
+    (lambda kg: kg.add_entity("k", "name", "medicine", "alias"), "give a list of names"),
     (lambda kg: kg.merge("m", "m"), "with itself"),
     (lambda kg: kg.merge("m", "x"), "no entity 'x'"),
     (lambda kg: kg.merge("x", "m"), "no entity 'x'"),
@@ -1232,6 +1240,14 @@ def test_what_is_no_schema_is_said_to_be_none(text):
         Schema.from_json(text)
 
 
+def test_a_schema_has_two_lists_of_types_for_each_relation():
+    for sides in (("medicine", "disease"), (("medicine",),), (("medicine",), "disease")):
+        with pytest.raises(BadInput, match="two lists"):
+            Schema(relations={"treats": sides})
+    with pytest.raises(BadInput, match="not a schema"):
+        Schema.from_json("[" * 100_000)
+
+
 def test_what_follows_is_asked_by_either_key_of_a_merge():
     kg = KnowledgeGraph(schema=Schema(rules={"is_a": Rules(transitive=True)}))
     for key in "abcd":
@@ -1251,3 +1267,75 @@ def test_gold_stands_in_the_first_sentence_that_names_both():
     add_gold(kg, Document("d", text, "", "", mentions, (Relation("x:f", "r", "x:h"), Relation("x:h", "r", "x:h"))))
     spans = [(piece.start, piece.end) for tail in ("x:f", "x:h") for piece in kg.evidence(tail, "r", "x:h")]
     assert [text[start:end] for start, end in spans] == ["Flu brings fever.", "Fever too."]
+
+
+def test_a_key_finds_its_own_entity_while_others_are_merged():
+    kg = KnowledgeGraph()
+    for key in "abcd":
+        kg.add_entity(key, f"{key} thing", "thing")
+    kg.merge("c", "d")
+    assert [[entity.key for entity in kg.find(key)] for key in "abcd"] == [["a"], ["b"], ["c"], ["c"]]
+
+
+def test_numbers_of_numpy_are_kept_as_numbers():
+    kg = small()
+    kg.add_fact("m", "treats", "s", Evidence("d", np.int64(0), np.int32(23), "x", np.float32(0.9), np.int64(1)))
+    kg.add_mention("d", np.int64(0), np.int64(7), "medicine", "m", "x", Fraction(9, 10), np.int8(1))
+    assert [fact.belief for fact in kg.facts()] == [pytest.approx(0.9)] and kg.evidence("m", "treats", "s") == [Evidence("d", 0, 23, "x", 0.9, 1)]
+    assert [(mention.start, mention.end, mention.confidence, mention.polarity) for mention in kg.mentions()] == [(0, 7, 0.9, 1)]
+
+
+def test_a_dictionary_as_given_knows_nothing_of_merges_and_mentions():
+    kg = KnowledgeGraph()
+    kg.add_entity("a", "flu", "disease"), kg.add_entity("b", "influenza", ""), kg.add_entity("c", "grippe", "disease")
+    kg.add_document(Document("d", "influenza"))
+    kg.add_mention("d", 0, 9, "symptom", "b")
+    before = kg.dictionary(as_given=True)
+    kg.merge("a", "c")
+    assert [(entry.id, entry.type, entry.names) for entry in before] == [("a", "disease", ("flu",)), ("b", "", ("influenza",)), ("c", "disease", ("grippe",))]
+    assert kg.dictionary(as_given=True) == before != kg.dictionary()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_gold_is_judged_by_its_own_labels_whatever_was_read_before(order):
+    gold = [Document("1", "x y", mentions=(Mention(0, 1, "disease", "x"), Mention(2, 3, "disease", "y")), relations=(Relation("x", "treats", "y"),)),
+            Document("2", "x", mentions=(Mention(0, 1, "medicine", "x"),), relations=())]
+    kg, refused = KnowledgeGraph(schema=CLINIC_SCHEMA), []
+    for number in order:
+        try:
+            add_gold(kg, gold[number])
+        except BadInput as error:
+            refused.append(str(error))
+    assert len(refused) == 1 and "no 'treats' from disease to disease" in refused[0] and kg.documents() == ["2"]
+
+
+def test_facts_are_judged_by_the_key_that_they_are_about_and_not_by_a_merge():
+    kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_entity("d", "flu", "disease"), kg.add_entity("m", "aspirin", "medicine"), kg.add_entity("s", "ache", "symptom")
+    kg.merge("d", "m")
+    assert kg.add_fact("m", "treats", "s", Evidence("", 0, 0, "dictionary"))
+    kg.unmerge("d", "m")
+    assert [(fact.head, fact.tail) for fact in kg.facts()] == [("m", "s")] and contradictions(kg) == []
+
+
+def test_a_long_chain_is_no_contradiction_and_costs_little():
+    kg = KnowledgeGraph(schema=Schema(rules={"is_a": Rules(transitive=True), "part": Rules(functional=True)}))
+    for key in range(1500):
+        kg.add_entity(f"{key:04}", "a thing", "thing")
+    kg.add_facts((f"{key:04}", "is_a", f"{key + 1:04}", Evidence("", 0, 0, "dictionary")) for key in range(1499))
+    kg.add_fact("0000", "part", "0001", Evidence("", 0, 0, "dictionary")), kg.add_fact("0000", "part", "0002", Evidence("", 0, 0, "dictionary"))
+    with mock.patch.object(graph, "_chains", wraps=graph._chains) as chains:
+        assert [(each.kind, len(each.facts)) for each in contradictions(kg)] == [("functional", 2)]
+    assert not any(call.args[1] == "is_a" for call in chains.call_args_list)
+
+
+def test_the_work_of_adding_facts_does_not_grow_with_the_mentions_of_their_ends():
+    def steps(documents):
+        kg, done = KnowledgeGraph(schema=CLINIC_SCHEMA), []
+        for number in range(documents):
+            kg.add_document(Document(str(number), "flu, ache"))
+            kg.add_mentions(str(number), [(0, 3, "disease", "d", "x", 1.0, 1), (5, 9, "symptom", "s", "x", 1.0, 1)])
+        kg._db.set_progress_handler(lambda: done.append(1), 100)
+        kg.add_fact("d", "has_symptom", "s", Evidence("0", 0, 9, "x"))
+        return len(done)
+    assert steps(2000) < 1.5 * steps(200) + 5

@@ -632,3 +632,12 @@ def test_what_takes_long_shows_a_bar_that_leaves_nothing(tmp_path):
     with mock.patch.object(interchange, "tqdm", wraps=interchange.tqdm) as bar:
         from_rdf(to_rdf(clinic_graph()))
     assert bar.call_count > 5 and all(call.kwargs == {"leave": False, "delay": 2} for call in bar.call_args_list)
+
+
+def test_an_old_id_that_is_another_terms_own_is_that_terms(tmp_path):
+    (tmp_path / "a.obo").write_text("[Term]\nid: B\nname: b\n\n[Term]\nid: C\nname: c\nis_a: B\n\n[Term]\nid: A\nname: a\nalt_id: B\nalt_id: ! gone\n", encoding="utf-8")
+    found = read_ontology(tmp_path / "a.obo")
+    assert found.facts == (Relation("C", "is_a", "B"),) and found.entries[-1].also == ("B",)
+    (tmp_path / "b.obo").write_text("[Term]\nid: \nname: b\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="without an id"):
+        read_ontology(tmp_path / "b.obo")

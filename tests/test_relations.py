@@ -407,3 +407,12 @@ def test_sentences_are_counted_by_their_starts(tiny):
     held.sentences = None  # which are not gone through for each mention
     assert [held.sentence(Mention(at, at + 3, "x")) for at in (0, 3, 5, 9, 10, 17, 19)] == [0, 0, 1, 1, 2, 3, 3]
     assert _Words(Document("d", ""), tiny, (0,)).sentence(Mention(0, 1, "x")) == 0
+
+
+@pytest.mark.parametrize("text, found", [
+    ("Aspirin causes bleeding.", [("aspirin", "causes", "bleeding")]), ("Aspirin causes no bleeding.", []), ("Aspirin leads to neither bleeding nor fever.", []),
+    ("Bleeding is caused by aspirin.", [("aspirin", "causes", "bleeding")]), ("Bleeding is caused by neither aspirin nor codeine.", [])])
+def test_a_denial_behind_the_cue_is_heeded(text, found):
+    types = {"aspirin": "medicine", "codeine": "medicine", "bleeding": "symptom", "fever": "symptom"}
+    mentions = [Mention(start, start + len(name), type, name) for name, type in types.items() if (start := text.lower().find(name)) >= 0]
+    assert [fact[:3] for fact in PatternRelater(CLINIC_SCHEMA).relate([Document("d", text)], [mentions])[0]] == found
