@@ -115,7 +115,7 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
         node_type=torch.tensor([type[entity.type] for entity in entities], dtype=torch.long),
         node_keys=node_keys, relation_names=relation_names, type_names=type_names)
 
-# %% ../nbs/12_interchange.ipynb #50801485
+# %% ../nbs/12_interchange.ipynb #c31bdd7b
 _COLUMNS = {
     "documents": ("id", "text", "source", "date"),
     "entities": ("key", "name", "type", "origin", "names", "description"),
@@ -123,12 +123,15 @@ _COLUMNS = {
     "evidence": ("head", "relation", "tail", "document", "start", "end", "extractor", "confidence", "polarity"),
     "facts": ("head", "relation", "tail", "belief")}
 
+_UNTYPED = "dictionary without type"
+
 def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
     """Everything that the graph says now, as plain tables: the middle between the store and each format.
 
     Returns:
         Tables `documents, entities, mentions, evidence, facts`. An entity's `origin` is `"dictionary"` if somebody
-        stated it with a name, and `"mentions"` if only texts speak of it; `names` are its other dictionary names.
+        stated it with a name, `"dictionary without type"` if its type is nonetheless that of its mentions, and `"mentions"`
+        if only texts speak of it; `names` are its other dictionary names.
         `facts` follow from `evidence` and the graph's trust, `evidence` is as it was added.
         The past, the schema and the trust are not in the tables.
     """
@@ -136,8 +139,10 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
     rows = {"documents": map(kg.document, kg.documents()), "mentions": kg.mentions(), "facts": (fact for fact, _ in known)}
     rows = {name: [tuple(getattr(row, column) for column in _COLUMNS[name]) for row in found]
             for name, found in rows.items()}
+    stands_for = dict(kg._rows("SELECT key, root FROM same"))
+    typed = {stands_for.get(entry.id, entry.id) for entry in kg.dictionary(as_given=True) if entry.type}
     rows["entities"] = [
-        (entity.key, entity.name, entity.type, "dictionary" if entity.key in names else "mentions",
+        (entity.key, entity.name, entity.type, "mentions" if entity.key not in names else "dictionary" if entity.key in typed else _UNTYPED,
          names.get(entity.key, ()), entity.description) for entity in kg.entities()]
     rows["evidence"] = [
         (fact.head, fact.relation, fact.tail, *(getattr(piece, column) for column in _COLUMNS["evidence"][3:]))
@@ -200,11 +205,11 @@ def _load(records: Mapping[str, Iterable[tuple[str, Mapping]]], kg: KnowledgeGra
         each("evidence", lambda row: kg.add_fact(*map(row.pop, _COLUMNS["evidence"][:3]), Evidence(**row)))
     return kg
 
-# %% ../nbs/12_interchange.ipynb #25012dc5
+# %% ../nbs/12_interchange.ipynb #49dabe88
 def _add_entity(kg: KnowledgeGraph, row: dict, mentioned: set[str]) -> None:
     "State an entity as its dictionary did; one that only texts speak of is brought by its mentions, or, if none is left, has no dictionary name."
     if row["origin"] != "mentions" or row["name"] != row["key"] and row["key"] not in mentioned:
-        kg.add_entity(row["key"], row["name"], row["type"], row["names"], row["description"])
+        kg.add_entity(row["key"], row["name"], "" if row["origin"] == _UNTYPED else row["type"], row["names"], row["description"])
     elif row["key"] not in mentioned:
         kg._insert("entity", row["key"], row["name"], row["type"])
 

@@ -641,3 +641,19 @@ def test_an_old_id_that_is_another_terms_own_is_that_terms(tmp_path):
     (tmp_path / "b.obo").write_text("[Term]\nid: \nname: b\n", encoding="utf-8")
     with pytest.raises(BadInput, match="without an id"):
         read_ontology(tmp_path / "b.obo")
+
+
+def test_an_entry_without_a_type_comes_back_without_one():
+    kg = KnowledgeGraph(schema=CLINIC_SCHEMA)
+    kg.add_entity("x", "ache", ""), kg.add_entity("m", "aspirin", "medicine")
+    for number, type in enumerate(["symptom", "test", "test"]):
+        kg.add_document(Document(str(number), "ache"))
+        kg.add_mention(str(number), 0, 4, type, "x")
+    kg.add_fact("m", "treats", "x", Evidence("0", 0, 4, "x"))
+    tables = to_tables(kg)
+    assert [row[:4] for row in tables["entities"].rows] == [("m", "aspirin", "medicine", "dictionary"), ("x", "ache", "test", "dictionary without type")]
+    copy = from_tables(tables, KnowledgeGraph(schema=CLINIC_SCHEMA))
+    assert copy.fingerprint() == kg.fingerprint() and copy.entity("x").type == "test"
+    for graph in (kg, copy):
+        graph.forget("1"), graph.forget("2")
+        assert graph.entity("x").type == "symptom"
