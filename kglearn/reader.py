@@ -6,9 +6,9 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'SHARD', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types', 'word_labels',
            'labelled_mentions', 'LinearTagger', 'counted', 'Counts', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #a6f693a2
+# %% ../nbs/15_reader.ipynb #dbfa5f64
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache, partial
@@ -490,7 +490,7 @@ def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document]
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #d7eb0d1f
+# %% ../nbs/15_reader.ipynb #a429d47d
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -511,15 +511,18 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     return True
 
 @patch
-def _types(self: Reader, reading: Reading, key: str) -> set[str]:
-    "What a document takes an entity for, unless a dictionary tells: other documents have no say, whichever is read first."
+def _types(self: Reader, said: Mapping[str, set[str]], key: str) -> set[str]:
+    "What a document takes an entity for, by what it says of each, unless a dictionary tells: other documents have no say, whichever is read first."
     stated = self.kg._stated_type(key)
-    return {stated} if stated else {mention.type for mention in reading.mentions if mention.entity == key} or set(self.kg._types(key))
+    return {stated} if stated else said.get(key) or set(self.kg._types(key))
 
 @patch
 def _add_facts(self: Reader, reading: Reading, report: ReadReport) -> None:
     "Put in what the schema allows, and count the rest."
-    types_of = cache(partial(self._types, reading))
+    said = defaultdict(set)
+    for mention in reading.mentions:
+        said[mention.entity].add(mention.type)
+    types_of = cache(partial(self._types, said))
     try:
         allowed = [(head, relation, tail, piece) for head, relation, tail, piece in reading.facts
                    if any(self.kg.schema.allows(*ends) for ends in product(types_of(head), [relation], types_of(tail)))]
