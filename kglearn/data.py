@@ -503,14 +503,18 @@ def _unwrapped(lines: Sequence[str], width: int, known: set[str]) -> list[str]:
             runs.append([line])
     return [_joined(run, known) for run in runs]
 
-# %% ../nbs/01_data.ipynb #5b7a5126
+# %% ../nbs/01_data.ipynb #abe66468
 _FORMULA = re.compile(r"\$\$(?:[^$\\]|\\.)++\$\$|\$(?![\s$])(?:[^$\\]|\\.)++(?<!\s)\$(?!\d)", re.S)
+_COMMAND = re.compile(r"\$\\[A-Za-z]+\$")
 
 def _pass_formula(state: "StateInline", silent: bool) -> bool:
-    "A rule of the parser: a formula in dollars gives no token. By Pandoc's rule, so that $5 and $10 are none."
+    "A rule of the parser: a formula in dollars gives no token, but for a Greek letter alone. By Pandoc's rule, so that $5 and $10 are none."
     if found := _FORMULA.match(state.src, state.pos, state.posMax):
         state.pos = found.end()
-        if not silent and state.src[state.pos:state.pos + 1] in tuple(",.;:!?)"):
+        letter = html.unescape(f"&{found[0].strip('$')[1:]};") if _COMMAND.fullmatch(found[0]) else ""
+        if not silent and letter.isalpha():
+            state.pending += letter
+        elif not silent and state.src[state.pos:state.pos + 1] in tuple(",.;:!?)"):
             state.pending = state.pending.rstrip()
     return bool(found)
 
@@ -545,13 +549,13 @@ def _seen(token: "Token") -> str:
         return _WRAP if token.type == "softbreak" else _NEW
     return token.content if token.type in ("text", "code_inline") else ""
 
-# %% ../nbs/01_data.ipynb #c37fa2e0
+# %% ../nbs/01_data.ipynb #db2ffafb
 def markdown_text(marked: str) -> str:
     """The prose of a Markdown text, as a reader of the rendered page sees it; an empty line after each block.
 
     Headings, paragraphs, items of lists and cells of tables are blocks. Of a link its text is kept, of a picture what is said
     in its place, of code within a line the code; emphasis and HTML lose their marks. A line break within a paragraph is a
-    space, or nothing between Han or kana. Left out, as no prose: blocks of code, formulas in dollars, comments, the
+    space, or nothing between Han or kana. Left out, as no prose: blocks of code, formulas in dollars (but for a Greek letter alone), comments, the
     addresses of links, and what stands more than 40 levels deep.
 
     Args:

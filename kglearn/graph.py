@@ -698,7 +698,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
-# %% ../nbs/10_graph.ipynb #98e9fdce
+# %% ../nbs/10_graph.ipynb #0fe96405
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -711,8 +711,9 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
 
     def rows() -> Iterator[tuple]:
         for head, relation, tail, piece in facts:
-            heads, tails = self.schema.relations.get(relation, ((), ())) if isinstance(relation, str) else ((), ())
-            if not (may_be(head, heads) and may_be(tail, tails) and _is_known(self.schema, relation)):
+            known = _is_known(self.schema, relation)
+            heads, tails = self.schema.relations.get(relation, ((), ())) if known else ((), ())
+            if not (may_be(head, heads) and may_be(tail, tails) and known):
                 raise _no_such(self.schema, head, self._types(head), relation, tail, self._types(tail))
             yield head, relation, tail, *_kept(piece, length)
     with self.transaction("facts"):

@@ -288,3 +288,7 @@ def test_markdown_made_to_be_slow(marked, kept):
 def test_any_text_is_markdown(text):
     found = markdown_text(text)
     assert "\r" not in found and found == found.strip() and all(block == " ".join(block.split()) and block for block in found.split("\n\n") if found)
+
+
+def test_a_greek_letter_alone_is_part_of_a_name_and_other_formulas_are_left_out():
+    assert markdown_text(r"$\beta$-blockers, $x^2$ pills, $\frac$ of them, for $5 to $10.") == "β-blockers, pills, of them, for $5 to $10."
