@@ -14,7 +14,7 @@ import pytest
 import kglearn.system
 from kglearn.data import BadInput, Document, clinic_lexicon, load_clinic
 from kglearn.history import traces
-from kglearn.purge import Purged, _made, purge_document
+from kglearn.purge import Purged, _made, _wipe_snapshot, purge_document
 from kglearn.system import LearningSystem, SkillTagger, write_json
 from kglearn.text import sentences
 
@@ -223,3 +223,11 @@ def test_a_purge_that_is_killed_after_any_step_is_finished_by_the_next(evolved, 
         assert traces(system.folder, its_own(document)) == {} and system.versions() == ["v0"], step
         assert "unfinished purge of" not in system.status() and len(system.log) == 12
         system.close()
+
+
+def test_a_key_that_stood_for_others_leaves_the_snapshots_too(tmp_path):
+    kept, gone = ["disease", "disease:asthma", "", "dictionary", 1], ["disease", "disease:zyvornitis", "", "dictionary", 1]
+    write_json(tmp_path / "snapshot.json", {"aliases": {"asthma": [kept, gone], "wheeze": [gone]}, "rows": {"disease:zyvornitis": 0, "disease:asthma": 1}})
+    _wipe_snapshot(tmp_path / "snapshot.json", "d", ["disease:zyvornitis"])
+    assert "zyvornitis" not in (tmp_path / "snapshot.json").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "snapshot.json").read_text(encoding="utf-8"))["aliases"] == {"asthma": [kept]}
