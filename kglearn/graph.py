@@ -7,7 +7,7 @@ __all__ = ['ANSWER_ERROR', 'CLINIC_SCHEMA', 'FORMAT', 'PATIENCE', 'CACHE', 'GOLD
            'belief_from', 'Rules', 'Schema', 'Entity', 'Fact', 'NameEvidence', 'KnowledgeGraph', 'StoredMention',
            'roots', 'Merge', 'Inferred', 'Contradiction', 'contradictions', 'add_gold', 'clinic_graph']
 
-# %% ../nbs/10_graph.ipynb #f065ed1c
+# %% ../nbs/10_graph.ipynb #e61a3c28
 import hashlib
 import heapq
 import html
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .data import BadInput, DictionaryEntry, Document, Relation, clinic_lexicon, load_clinic
+from .data import BadInput, DictionaryEntry, Document, Mention, Relation, clinic_lexicon, load_clinic
 from .text import normalise, sentences
 
 # %% ../nbs/10_graph.ipynb #a28ac693
@@ -606,7 +606,7 @@ def documents(self: KnowledgeGraph) -> list[str]:
     "Ids of the documents, in order."
     return [id for id, in self._rows("SELECT id FROM document WHERE removed = 0 ORDER BY id")]
 
-# %% ../nbs/10_graph.ipynb #f795b82f
+# %% ../nbs/10_graph.ipynb #d9b93ac7
 @patch
 def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: Iterable[str] = (), description: str = "") -> bool:
     """Add an entity of an external dictionary, with its other names and what it says of it. Whether anything was new.
@@ -620,8 +620,9 @@ def add_entity(self: KnowledgeGraph, key: str, name: str, type: str, aliases: It
     if isinstance(aliases, str):
         raise BadInput(f"entity {key!r}: its aliases are the text {aliases[:40]!r}: give a list of names")
     named = name, *aliases
+    _check_words(f"entity {key!r}", key=key, name=name, type=type, description=description)
     for alias in named:
-        _check_words(f"entity {key!r}", key=key, name=name, type=type, description=description, alias=alias)
+        _check_words(f"entity {key!r}", alias=alias)
     if not key:
         raise BadInput(f"the entity {name[:40]!r} has an empty key, which stands for no entity: give it one")
     with self.transaction(f"entity {key}"):
@@ -698,7 +699,7 @@ def add_fact(self: KnowledgeGraph, head: str, relation: str, tail: str, evidence
     """
     return self.add_facts([(head, relation, tail, evidence)]) == 1
 
-# %% ../nbs/10_graph.ipynb #0fe96405
+# %% ../nbs/10_graph.ipynb #a600033b
 @patch
 def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidence]]) -> int:
     """Add many pieces of evidence `(head, relation, tail, evidence)` as one revision. How many were new.
@@ -718,6 +719,10 @@ def add_facts(self: KnowledgeGraph, facts: Iterable[tuple[str, str, str, Evidenc
             yield head, relation, tail, *_kept(piece, length)
     with self.transaction("facts"):
         return self._insert_all("evidence", rows())
+
+def _allows_any(schema: Schema, heads: Iterable[str], relation: str, tails: Sequence[str]) -> bool:
+    "Whether the schema lets a relation hold between any of these types."
+    return any(schema.allows(head, relation, tail) for head in heads for tail in tails)
 
 def _is_known(schema: Schema, relation: str) -> bool:
     return isinstance(relation, str) and relation != "" and (not schema.relations or relation in schema.relations)
@@ -780,7 +785,7 @@ def _look(self: KnowledgeGraph) -> tuple[_Views, Callable[[Evidence], float] | N
     merged, trusted = self._rows("SELECT EXISTS (SELECT 1 FROM same), EXISTS (SELECT 1 FROM trust WHERE removed = 0)")[0]
     return _MERGING if merged else _PLAIN, self._trusting() if trusted else None
 
-# %% ../nbs/10_graph.ipynb #9a42bcca
+# %% ../nbs/10_graph.ipynb #64b9fb29
 @patch
 def entities(self: KnowledgeGraph) -> list[Entity]:
     "All entities, in order of key."
@@ -825,10 +830,19 @@ def _may_be(self: KnowledgeGraph, key: str, types: tuple[str, ...]) -> bool:
     return any(self._rows("SELECT 1 FROM mention WHERE entity = ? AND type = ? AND removed = 0 LIMIT 1", (key, type)) for type in types)
 
 @patch
-def _types(self: KnowledgeGraph, key: str) -> list[str]:
-    "The types that an entity may be taken for."
-    said = self._rows("SELECT DISTINCT type FROM mention WHERE entity = ? AND removed = 0 ORDER BY 1", (key,))
-    return [self._stated_type(key)] if self._stated_type(key) or not said else [type for type, in said]
+def _types(self: KnowledgeGraph, key: str, said: Mapping[str, set[str]] = {}) -> list[str]:
+    "The types that an entity may be taken for: a dictionary's word goes first, then what a document `said`, then what any mention says."
+    if stated := self._stated_type(key):
+        return [stated]
+    return sorted(said.get(key, ())) or [type for type, in self._rows(
+        "SELECT DISTINCT type FROM mention WHERE entity = ? AND removed = 0 ORDER BY 1", (key,))] or [""]
+
+def _types_said(mentions: Iterable[Mention]) -> dict[str, set[str]]:
+    "For each entity the types that these mentions give it."
+    said = defaultdict(set)
+    for mention in mentions:
+        said[mention.entity].add(mention.type)
+    return said
 
 # %% ../nbs/10_graph.ipynb #ace17104
 _EVIDENCE = 'document, start, "end", extractor, confidence, polarity'
@@ -1269,7 +1283,7 @@ def _chains(start: str, relation: str, rules: Rules, near: Callable[[str], list[
                 if fact.belief and fact.relation == name and here == key and there not in reached:
                     heapq.heappush(waiting, (belief * fact.belief, next(number), there, (*chain, fact)))
 
-# %% ../nbs/10_graph.ipynb #b4633038
+# %% ../nbs/10_graph.ipynb #5b5b3ca4
 def _ruled(schema: Schema) -> list[str]:
     "Relations that a rule speaks of, by name or as an inverse."
     return sorted({*schema.rules, *(rules.inverse for rules in schema.rules.values())} - {""})
@@ -1281,7 +1295,7 @@ def _conclude(schema: Schema, key: str, near: Callable[[str], list[Fact]], forwa
         rules = schema.rules_of(relation)
         for belief, end, chain in _chains(key, relation, rules, near, forward):
             triple = (key, relation, end) if forward else (end, relation, key)
-            if triple not in stated or (key == end and len(chain) > 1):
+            if triple not in stated:
                 rule = "transitive" if len(chain) > 1 else "symmetric" if rules.symmetric else "inverse"
                 yield Inferred(Fact(*triple, belief), rule, chain if forward else chain[::-1])
 
@@ -1319,7 +1333,7 @@ def _concluded(self: KnowledgeGraph, key: str | None = None, only: Iterable[str]
     unique = {(each.fact.head, each.fact.relation, each.fact.tail): each for each in found}
     return [unique[triple] for triple in sorted(unique)]
 
-# %% ../nbs/10_graph.ipynb #ef27d95c
+# %% ../nbs/10_graph.ipynb #43eef4be
 @dataclass(frozen=True)
 class Contradiction:
     "Stated facts that cannot all hold, in order, and what each of them rests on; `kind` as `contradictions` says."
@@ -1369,7 +1383,9 @@ def _clashes(kg: KnowledgeGraph, stated: Sequence[Fact]) -> Iterator[tuple[str, 
             yield "functional", {fact for tail in found for fact in held[head, relation, tail]}
 
 def _broken_rules(kg: KnowledgeGraph) -> Iterator[tuple[str, set[Fact]]]:
-    "Kind of contradiction, and the stated facts that make it."
+    "Kind of contradiction, and the stated facts that make it. A schema without relations and rules forbids nothing."
+    if not (kg.schema.relations or kg.schema.rules):
+        return
     stated = [fact for fact in kg.facts() if fact.belief]
     yield from (("cycle", facts) for facts in _circles(kg.schema, stated))
     type_of = {entity.key: entity.type for entity in kg.entities()} if kg.schema.relations else {}
@@ -1422,7 +1438,7 @@ def _repr_html_(self: KnowledgeGraph) -> str:
     return (f"<table><caption style='text-align: left'>Knowledge graph, revision {self.revision}</caption>"
             f"{''.join(rows)}</table>")
 
-# %% ../nbs/10_graph.ipynb #0e5481c8
+# %% ../nbs/10_graph.ipynb #fa163274
 GOLD_CONFIDENCE = 0.95
 
 def _named_in(document: Document) -> dict[tuple[int, int], set[str]]:
@@ -1439,11 +1455,11 @@ def _supporting_sentence(named: Mapping[tuple[int, int], set[str]], head: str, t
     "Offsets of the first sentence that mentions both ends; else the first one that mentions the head, or any."
     return next((span for wanted in ({head, tail}, {head}, set()) for span, entities in named.items() if wanted <= entities), (0, 0))
 
-def _check_by_labels(kg: KnowledgeGraph, own: Mapping[str, set[str]], relation: Relation) -> None:
+def _check_by_labels(kg: KnowledgeGraph, said: Mapping[str, set[str]], relation: Relation) -> None:
     "A `BadInput` if the schema forbids a relation between what a dictionary, or else the document's own labels, say its ends are."
-    heads, tails = ({stated} if (stated := kg._stated_type(end)) else own[end] for end in (relation.head, relation.tail))
-    if not any(kg.schema.allows(head, relation.relation, tail) for head in heads for tail in tails):
-        raise _no_such(kg.schema, relation.head, sorted(heads), relation.relation, relation.tail, sorted(tails))
+    heads, tails = (kg._types(end, said) for end in (relation.head, relation.tail))
+    if not _allows_any(kg.schema, heads, relation.relation, tails):
+        raise _no_such(kg.schema, relation.head, heads, relation.relation, relation.tail, tails)
 
 def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     """Add a document with the mentions and relations that a person has marked in it, as one revision.
@@ -1459,11 +1475,9 @@ def add_gold(kg: KnowledgeGraph, document: Document) -> int:
     with kg.transaction(f"gold {document.id}"):
         kg.add_document(document)
         kg.add_mentions(document.id, [(mention.start, mention.end, mention.type, mention.entity, "gold", 1.0, 1) for mention in document.mentions or ()])
-        own = defaultdict(set)
-        for mention in document.mentions or ():
-            own[mention.entity].add(mention.type)
+        said = _types_said(document.mentions or ())
         for relation in stated:
-            _check_by_labels(kg, own, relation)
+            _check_by_labels(kg, said, relation)
         places = _named_in(document)
         kg.add_facts([(relation.head, relation.relation, relation.tail, Evidence(document.id, *_supporting_sentence(
             places, relation.head, relation.tail), "gold", GOLD_CONFIDENCE)) for relation in stated])

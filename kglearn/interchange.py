@@ -115,7 +115,7 @@ def to_pyg(kg: KnowledgeGraph, min_belief: float = 0.0) -> "Data":
         node_type=torch.tensor([type[entity.type] for entity in entities], dtype=torch.long),
         node_keys=node_keys, relation_names=relation_names, type_names=type_names)
 
-# %% ../nbs/12_interchange.ipynb #c31bdd7b
+# %% ../nbs/12_interchange.ipynb #394e72ca
 _COLUMNS = {
     "documents": ("id", "text", "source", "date"),
     "entities": ("key", "name", "type", "origin", "names", "description"),
@@ -139,8 +139,8 @@ def to_tables(kg: KnowledgeGraph) -> dict[str, Table]:
     rows = {"documents": map(kg.document, kg.documents()), "mentions": kg.mentions(), "facts": (fact for fact, _ in known)}
     rows = {name: [tuple(getattr(row, column) for column in _COLUMNS[name]) for row in found]
             for name, found in rows.items()}
-    stands_for = dict(kg._rows("SELECT key, root FROM same"))
-    typed = {stands_for.get(entry.id, entry.id) for entry in kg.dictionary(as_given=True) if entry.type}
+    root = kg._look()[0].root("entity.key")
+    typed = {key for key, in kg._rows(f"SELECT {root} FROM entity WHERE removed = 0 AND type != ''")}
     rows["entities"] = [
         (entity.key, entity.name, entity.type, "mentions" if entity.key not in names else "dictionary" if entity.key in typed else _UNTYPED,
          names.get(entity.key, ()), entity.description) for entity in kg.entities()]
@@ -841,7 +841,7 @@ def _obo_stanzas(path: Path) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
             raise BadInput(f"{here}: {line[:40]!r} is neither 'tag: value' nor a [Stanza]: mend it")
     yield place, kind, tags
 
-# %% ../nbs/12_interchange.ipynb #65d1bd9a
+# %% ../nbs/12_interchange.ipynb #24277d15
 def _obo_text(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t", "W": " "}.get(match[1], match[1]), value)
 
@@ -854,9 +854,9 @@ def _read_obo(path: Path, type: str, language: str) -> Ontology:
         elif kind == "Term" and [value.split()[:1] for value in tags["is_obsolete"]] == [["true"]]:
             left_out["obsolete terms"] += 1
         elif kind == "Term":
-            if not "".join(tags["id"][:1]):
+            if not (ids := "".join(tags["id"][:1]).split()):
                 raise BadInput(f"{place}: a [Term] without an id: add one")
-            id, *_ = tags["id"][0].split() or [""]
+            id = ids[0]
             synonyms = [_OBO_QUOTED.match(value).groups() for value in tags["synonym"]]
             left_out["synonyms that are not exact"] += sum(scope != "EXACT" for _, scope in synonyms)
             names = [_OBO_COMMENT.sub("", name) for name in tags["name"]] or [id]

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .data import BadInput, DictionaryEntry, Document, Mention, Table, same_ids
 from .text import _HAN_KANA, Encoder, abbreviations, mean_of_pieces, normalise
 
-# %% ../nbs/13_linking.ipynb #e13aa5f0
+# %% ../nbs/13_linking.ipynb #a4946774
 def long_forms(text: str) -> dict[str, str]:
     "What the abbreviations stand for that a text explains, both normalised."
     return {normalise(short): normalise(long) for short, long in abbreviations(text).items()}
@@ -42,13 +42,17 @@ def _own_names(entry: DictionaryEntry) -> list[str]:
 
 def names_of(entries: Iterable[DictionaryEntry]) -> dict[str, DictionaryEntry]:
     "Entries by normalised name. One that several bear goes to the first whose main name it is, else to the first."
-    listed = [(entry, _own_names(entry)) for entry in entries]
     names: dict[str, DictionaryEntry] = {}
-    for part in (slice(1), slice(1, None)):
-        for entry, own in listed:
-            for name in own[part]:
-                names.setdefault(name, entry)
+    for entry, _, own in _main_names_first(entries):
+        names.setdefault(own, entry)
     return names
+
+def _main_names_first(entries: Iterable[DictionaryEntry]) -> Iterator[tuple[DictionaryEntry, str, str]]:
+    "Each entry with each of its names, as written and normalised: the main names of all, then the others."
+    listed = [(entry, [(name, own) for name in entry.names if (own := normalise(name))]) for entry in entries]
+    for part in (slice(1), slice(1, None)):
+        for entry, names in listed:
+            yield from ((entry, name, own) for name, own in names[part])
 
 def namesakes_of(entries: Iterable[DictionaryEntry]) -> dict[str, dict[str, DictionaryEntry]]:
     """Of the normalised names that things of several types bear, the entry of each type, as `names_of` gives it for that type alone.
@@ -71,11 +75,9 @@ def spellings_of(entries: Iterable[DictionaryEntry]) -> dict[str, dict[str, Dict
     entries = list(entries)
     bearers = Counter(name for entry in entries for name in set(_own_names(entry)))
     spelt: dict[str, dict[str, DictionaryEntry]] = defaultdict(dict)
-    for part in (slice(1), slice(1, None)):
-        for entry in entries:
-            for name in entry.names[part]:
-                if bearers[normalise(name)] > 1:
-                    spelt[name].setdefault(entry.type, entry)
+    for entry, name, own in _main_names_first(entries):
+        if bearers[own] > 1:
+            spelt[name].setdefault(entry.type, entry)
     return dict(spelt)
 
 # %% ../nbs/13_linking.ipynb #e9044e30

@@ -6,13 +6,12 @@
 __all__ = ['STOPWORDS', 'MAX_WORDS', 'SHARD', 'candidate_spans', 'spelling_key', 'DictionaryTagger', 'learn_types', 'word_labels',
            'labelled_mentions', 'LinearTagger', 'counted', 'Counts', 'ReadReport', 'Reading', 'Reader']
 
-# %% ../nbs/15_reader.ipynb #dbfa5f64
+# %% ../nbs/15_reader.ipynb #d195390d
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache, partial
-from itertools import product
 from unicodedata import normalize
 
 from fastcore.basics import patch
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .cluster import map_with, shards_of
 from .data import BadInput, DictionaryEntry, Document, Mention, Table
-from .graph import Evidence, KnowledgeGraph
+from .graph import Evidence, KnowledgeGraph, _allows_any, _types_said
 from .linking import EXACT, Linker, _american, long_forms, names_of, spellings_of
 from .relations import PatternRelater, _chance, _Words
 from .text import Encoder, normalise, sentences, shared_encoder, windows, words
@@ -490,7 +489,7 @@ def _write(self: Reader, readings: Sequence[Reading], retold: Iterable[Document]
         bar = tqdm(readings, desc=label, leave=False, disable=not progress)
         return sum([self._commit(reading, report) for reading in bar if self.kg.add_document(reading.document)])
 
-# %% ../nbs/15_reader.ipynb #a429d47d
+# %% ../nbs/15_reader.ipynb #380f376f
 @patch
 def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     "Put what one document says into the graph, and count."
@@ -511,21 +510,13 @@ def _commit(self: Reader, reading: Reading, report: ReadReport) -> bool:
     return True
 
 @patch
-def _types(self: Reader, said: Mapping[str, set[str]], key: str) -> set[str]:
-    "What a document takes an entity for, by what it says of each, unless a dictionary tells: other documents have no say, whichever is read first."
-    stated = self.kg._stated_type(key)
-    return {stated} if stated else said.get(key) or set(self.kg._types(key))
-
-@patch
 def _add_facts(self: Reader, reading: Reading, report: ReadReport) -> None:
     "Put in what the schema allows, and count the rest."
-    said = defaultdict(set)
-    for mention in reading.mentions:
-        said[mention.entity].add(mention.type)
-    types_of = cache(partial(self._types, said))
+    # What this document says an entity is: other documents have no say, whichever is read first.
+    types_of = cache(partial(self.kg._types, said=_types_said(reading.mentions)))
     try:
         allowed = [(head, relation, tail, piece) for head, relation, tail, piece in reading.facts
-                   if any(self.kg.schema.allows(*ends) for ends in product(types_of(head), [relation], types_of(tail)))]
+                   if _allows_any(self.kg.schema, types_of(head), relation, types_of(tail))]
         new = self.kg.add_facts(allowed)
     except BadInput as error:
         raise BadInput(f"{type(self.relater).__name__} has found in document {reading.document.id!r} what no graph can keep: {error}") from error

@@ -680,7 +680,7 @@ def _named(self: LearningSystem, name: str):
         raise BadInput(f"nothing in the graph is called {name!r}: give a name, a key, or 'head > relation > tail'")
     return found[0]
 
-# %% ../nbs/60_system.ipynb #52931892
+# %% ../nbs/60_system.ipynb #7bb3481c
 BROKEN = {"cycle": "a chain that leads back to where it began", "disjoint": "two relations that exclude each other",
           "functional": "several where there can be only one", "signature": "types that the schema does not let be joined"}
 
@@ -690,8 +690,7 @@ def disputed(kg: KnowledgeGraph) -> list[Contradiction]:
     All of the graph is gone through, unless its schema has neither relations nor rules. One that a person has settled stays
     on the list: the belief in one side has fallen, so it stands near the end.
     """
-    found = contradictions(kg) if kg.schema.relations or kg.schema.rules else []
-    return sorted(found, key=lambda each: -min(fact.belief for fact in each.facts))
+    return sorted(contradictions(kg), key=lambda each: -min(fact.belief for fact in each.facts))
 
 def _fact_in_words(kg: KnowledgeGraph, fact: Fact) -> str:
     return f"{kg.entity(fact.head).name} > {fact.relation} > {kg.entity(fact.tail).name} (belief {fact.belief:.2f})"
@@ -749,14 +748,14 @@ def _type_in_words(type: str) -> str:
 def _sign(polarity: int) -> str:
     return "+" if polarity > 0 else "-"
 
-# %% ../nbs/60_system.ipynb #4a835128
+# %% ../nbs/60_system.ipynb #35d43916
 @patch
 def status(self: LearningSystem) -> dict:
     "Counts of what the workspace holds, and the live version's card."
     has_skill, work = (self.folder / "live.json").exists(), self.folder / PURGE_UNDER_WAY
     unfinished = {"unfinished purge of": json_in(work)["document"]} if work.exists() else {}
     return unfinished | {"documents": len(self.kg.documents()), "entities": len(self.kg.entities()), "facts": sum(1 for _ in self.kg.facts()),
-            "contradictions": len(disputed(self.kg)), "revision": self.kg.revision, "answers": len(self.log), "waiting": len(self.log.pending()),
+            "contradictions": len(contradictions(self.kg)), "revision": self.kg.revision, "answers": len(self.log), "waiting": len(self.log.pending()),
             "versions": self.versions(), "live": {"version": self.live.name, **summary_of(self.live.card)} if has_skill else None}
 
 @patch
